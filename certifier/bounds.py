@@ -1,0 +1,165 @@
+"""network -> proved constants, by the product of norms over any graph of affine maps and nonlinear terms.
+
+Every value v carries L(v) with ||v(x) - v(y)|| <= L(v) ||x - y||:
+
+    activation       L(h) <= max|slope| L(y)              contraction   L(h) <= K L(y)
+    chain            L(A s) <= ||A|| L(s)                 sum           L(sum_i A_i s_i) <= sum_i ||A_i|| L(s_i)
+    stack            L <= root of the sum of (||A_i|| L(s_i))^2
+    expansion        all paths from an anchor added up before the norm is taken, where that can be smaller
+
+and the readout carries L_a for every direction a of the outputs: sum over anchors of L(z) ||A_z^T a||.
+The smallest of the applicable bounds is kept; each is sound on its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certifier.certificates import Constants
+from certifier.network import Network
+from certifier.norms import Norms
+from certifier.operators import Sum
+from certifier.paths import Chain, Paths
+from certifier.proof.execution import Gain
+from certifier.proof.readout import Readout, direct_readout, scaled_readout, smaller
+from certifier.proof.rounding import add_upper, mul_upper, norm_upper, sqrt_upper
+from certifier.terms import Activation, Affine, Contraction
+
+SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
+
+
+class ProductBound:
+    """The product-of-norms bound of one network; `norms` proves and remembers every norm it needs."""
+
+    def __init__(self, network: Network, norms: Norms) -> None:
+        self.network, self.norms = network, norms
+        self.paths = Paths(network)
+        self._constants: dict[str, float] = {network.input.name: 1.0}
+        # In order of evaluation, so that recursion never runs deep.
+        for term in network.terms:
+            self.constant(term.output)
+
+    def constant(self, value: str) -> float:
+        """L(v), rounded up; +inf where it overflows."""
+        known = self._constants.get(value)
+        if known is not None:
+            return known
+        term = self.paths.producers[value]
+        if isinstance(term, Activation):
+            bound = mul_upper(float(np.max(term.steepest)), self.constant(term.sources[0]))
+        elif isinstance(term, Contraction):
+            bound = mul_upper(term.function.constant_upper, self.constant(term.sources[0]))
+        else:
+            bound = self._affine(value)
+        self._constants[value] = float(bound)
+        return self._constants[value]
+
+    def _affine(self, value: str) -> float:
+        # A value that only feeds one longer chain needs no constant of its own: the chain's norm replaces it.
+        if self._is_inner(value):
+            return np.inf
+        chain = self.paths.chain(value)
+        bound = self._through(chain)
+        expansion = self._useful_expansion(value)
+        if expansion is not None:
+            bound = min(bound, self._sum([self._through(part) for part in expansion]))
+        return bound
+
+    def _is_inner(self, value: str) -> bool:
+        """Whether every reader continues the same run of single-source affine maps."""
+        if value == self.network.output:
+            return False
+        readers = [term for term in self.network.terms if value in term.sources]
+        return all(isinstance(term, Affine) for term in readers)
+
+    def _through(self, chain: Chain) -> float:
+        return float(mul_upper(self.norms.norm_upper(chain.operator, chain.name), self._anchor(chain.source)))
+
+    def _anchor(self, value: str) -> float:
+        """L at the end of a chain: an anchor, or a place where several sources meet."""
+        known = self._constants.get(value, np.inf)
+        if np.isfinite(known) or self.paths.affine(value) is None:
+            return self.constant(value)
+        term = self.paths.affine(value)
+        assert term is not None
+        bounds = [self._through(part) for part in self.paths.parts(value)]
+        bound = float(norm_upper(np.array(bounds), None)) if term.arrangement == "stack" else self._sum(bounds)
+        self._constants[value] = bound
+        return bound
+
+    @staticmethod
+    def _sum(bounds: list[float]) -> float:
+        total = np.float64(0.0)
+        for bound in bounds:
+            total = add_upper(total, bound)
+        return float(total)
+
+    def _useful_expansion(self, value: str) -> list[Chain] | None:
+        """The expansion, if adding paths up can gain anything over the step-wise bound."""
+        if self.paths.affine(self.paths.chain(value).source) is None:
+            return None
+        expansion = self.paths.expand(value)
+        if expansion is None:
+            return None
+        merges = any(isinstance(part.operator, Sum) for part in expansion)
+        return expansion if merges or len(expansion) == 1 else None
+
+    def constants(self) -> Constants:
+        """The constants of the outputs: of the whole vector, of every output and of every pair."""
+        output = self.network.output
+        upper = self.constant(output)
+        readout = self._readout(output)
+        if readout is None:
+            return Constants(upper=upper, outputs=None, pairs=None)
+        outputs = np.minimum(readout.outputs, upper)
+        # ||f(x) - f(y)|| is at most the root of the sum of the outputs' own bounds squared.
+        upper = min(upper, float(norm_upper(outputs, None)))
+        pairs = np.minimum(readout.pairs, mul_upper(SQRT2_UPPER, upper)) if readout.pairs is not None else None
+        return Constants(upper=upper, outputs=np.minimum(outputs, upper), pairs=pairs)
+
+    def gains(self) -> dict[str, Gain]:
+        """Per term, by its output, proved Lipschitz constants with respect to each of its sources."""
+        gains: dict[str, Gain] = {}
+        for term in self.network.terms:
+            if isinstance(term, Activation):
+                gains[term.output] = Gain(sources=(float(np.max(term.steepest)),), chain=None)
+            elif isinstance(term, Contraction):
+                gains[term.output] = Gain(sources=(term.function.constant_upper,), chain=None)
+            elif isinstance(term, Affine):
+                norms = tuple(self.norms.norm_upper(operator, term.name) for operator in term.operators)
+                gains[term.output] = Gain(sources=norms, chain=self._run_norm(term))
+        return gains
+
+    def _run_norm(self, term: Affine) -> float | None:
+        """The norm of the run of single-source affine terms that `term` ends, where it is the last of several."""
+        first, *others = term.sources
+        if others or self._is_inner(term.output) or self.paths.affine(first) is None:
+            return None
+        # The run that the error analysis follows ends where several sources meet, exactly as this chain does.
+        chain = self.paths.chain(term.output)
+        return self.norms.norm_upper(chain.operator, chain.name)
+
+    def _direct(self, parts: list[Chain]) -> Readout | None:
+        weighted = [(self._anchor(part.source), part.operator) for part in parts]
+        return direct_readout(weighted, lambda operator: self.norms.norm_upper(operator, "readout"))
+
+    def _readout(self, value: str) -> Readout | None:
+        term = self.paths.producers.get(value)
+        if isinstance(term, Activation):
+            inner = self._readout(term.sources[0])
+            return None if inner is None else scaled_readout(inner, term.function)
+        if isinstance(term, Contraction):
+            return None
+        step = [self.paths.chain(value)]
+        options = [step]
+        if self.paths.affine(step[0].source) is not None:
+            expansion = self.paths.expand(value)
+            if expansion is not None:
+                options.append(expansion)
+        readouts = [readout for parts in options if (readout := self._direct(parts)) is not None]
+        if not readouts:
+            return None
+        best = readouts[0]
+        for other in readouts[1:]:
+            best = smaller(best, other)
+        return best

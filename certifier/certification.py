@@ -1,0 +1,231 @@
+"""bytes -> certificate: reads, bounds, self-tests; the one call behind `POST /certify` and `lipcert certify`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from certifier.bounds import ProductBound
+from certifier.certificates import Constants
+from certifier.documents import (
+    REAL_ARITHMETIC,
+    Arithmetic,
+    Certificate,
+    CertifyOptions,
+    LipschitzBound,
+    ModelDescription,
+    Task,
+    TensorDescription,
+)
+from certifier.engine import Engine, engine_name
+from certifier.errors import InvalidInput, NotProved, UnsupportedModel
+from certifier.graph import Tensor
+from certifier.limits import Limits
+from certifier.network import Network, build_network
+from certifier.norms import Norms
+from certifier.proof.execution import Gain, Gains
+from certifier.reading.formats import read_model
+from certifier.reading.preprocessing import with_preprocessing
+from certifier.search.attack import probe_inputs, stretch_search
+from certifier.search.hints import CarriedVectors
+from certifier.search.state import Seal, SearchState
+from certifier.selftest import Subject, run_self_test
+from certifier.serving import Decider
+
+Progress = Callable[[str, float], None]
+"""Called with a stage in words and the share of the work done, in [0, 1]."""
+
+INLINE_PAIRS = 64
+PROBES = 8
+PROBE_ELEMENTS = 2**24
+"""Probe rows are fewer where one row's values are so many that eight would take too long."""
+STRETCH_STEPS = (1e-3, 1e-2, 1e-1)
+STRETCH_ITERATIONS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifiedModel:
+    """A certificate with what serving needs: the graph that was bounded, its constants, and the search state."""
+
+    certificate: Certificate
+    served_model: bytes
+    """The bounded graph, written as ONNX; what the engine runs."""
+    constants: bytes
+    """The proved constants as an npz archive without pickles; what `Predictor` reads."""
+    state: SearchState
+    """Vectors and sealed bounds to warm-start the next version of the model."""
+
+
+def certify(
+    data: bytes,
+    *,
+    name: str,
+    version: int,
+    options: CertifyOptions,
+    limits: Limits,
+    state: SearchState,
+    seal: Seal,
+    progress: Progress,
+) -> CertifiedModel:
+    """Certify an uploaded model.
+
+    Raises: any CertifierError; nothing is certified then.
+    """
+    started = time.monotonic()
+    progress("reading the model", 0.0)
+    model_format, graph = read_model(data, limits=limits)
+    if options.preprocessing is not None:
+        graph = with_preprocessing(graph, options.preprocessing)
+    network = build_network(graph, limits=limits, cut_head=options.task != "regression")
+    task, task_notes = _task(network, options)
+    served = network.served_model()
+    engine = Engine(served, network.input)
+
+    progress("bounding the layers", 0.1)
+    norms = Norms(
+        state=state,
+        seal=seal,
+        carried=CarriedVectors(graph.constants),
+        progress=lambda layer: progress(f"bounding layer {layer}", 0.1),
+    )
+    bound = ProductBound(network, norms)
+    constants = bound.constants()
+    if not math.isfinite(constants.upper):
+        raise NotProved("the product of the layers' norms overflows, so there is no finite bound to return")
+    if task == "classification" and constants.pairs is None:
+        constants = _with_loose_pairs(constants, network.output_size)
+    gains = bound.gains()
+
+    progress("searching from below", 0.75)
+    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+    rows = min(PROBES, max(1, PROBE_ELEMENTS // sum(network.sizes.values())))
+    probes = engine.cast(probe_inputs(network, count=rows, seed=seed))
+    lower = stretch_search(network, probes, gains, iterations=STRETCH_ITERATIONS, steps=STRETCH_STEPS, seed=seed)
+
+    progress("testing the result", 0.85)
+    decider = Decider(task=task, constants=constants, threshold=options.threshold or 0.5)
+    self_test = run_self_test(
+        Subject(network=network, engine=engine, decider=decider, gains=gains, lower=lower, upper=constants.upper),
+        probes,
+    )
+    certificate = Certificate(
+        model=ModelDescription(
+            name=name,
+            version=version,
+            sha256=hashlib.sha256(data).hexdigest(),
+            format=model_format,
+            inputs=[_describe(network.input)],
+            outputs=[_describe_output(network)],
+        ),
+        task=task,
+        classes=network.output_size,
+        lipschitz=LipschitzBound(upper=constants.upper, lower=lower, method="product"),
+        outputs=None if constants.outputs is None else [float(value) for value in constants.outputs],
+        pairs=_inline_pairs(constants, task),
+        layers=norms.reports(),
+        arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
+        self_test=self_test,
+        options=options,
+        notes=[*network.notes, *task_notes],
+        engine=engine_name(),
+        seconds=time.monotonic() - started,
+    )
+    progress("done", 1.0)
+    return CertifiedModel(
+        certificate=certificate,
+        served_model=served,
+        constants=pack_constants(constants, gains),
+        state=norms.state(),
+    )
+
+
+def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
+    """What the outputs mean, from the options or, for `auto`, from their shape."""
+    size = network.output_size
+    is_vector = sum(extent > 1 for extent in network.output_shape) == 1
+    if options.task == "classification" and size < 2:
+        raise InvalidInput("options.task", "a classifier needs at least two outputs; use `binary` for one")
+    if options.task == "binary" and size != 1:
+        raise InvalidInput("options.task", f"a binary classifier has one output, but the model has {size}")
+    if options.task == "auto" and options.threshold is not None and size != 1:
+        raise InvalidInput("options.threshold", f"applies to a single output, but the model has {size}")
+    if options.task == "classification" or (options.task == "auto" and is_vector):
+        return "classification", []
+    if options.task == "binary" or (options.task == "auto" and size == 1 and _is_binary(network, options)):
+        threshold = options.threshold or 0.5
+        note = f"binary: class 1 where the probability, the sigmoid of the output, is over {threshold}"
+        return "binary", [note if network.head == "sigmoid" else note + " (the output is taken as the logit)"]
+    return "regression", []
+
+
+def _is_binary(network: Network, options: CertifyOptions) -> bool:
+    return network.head == "sigmoid" or options.threshold is not None
+
+
+def _with_loose_pairs(constants: Constants, count: int) -> Constants:
+    """Pair constants where no readout exists: f_t - f_j is sqrt(2) L-Lipschitz."""
+    if count > 2048:
+        raise UnsupportedModel(f"{count} classes are more than a pair table holds; certify the model as a regressor")
+    pairs = np.full((count, count), np.nextafter(constants.upper * math.sqrt(2.0), np.inf) * (1 + 2.0**-50))
+    np.fill_diagonal(pairs, 0.0)
+    return Constants(upper=constants.upper, outputs=constants.outputs, pairs=pairs)
+
+
+def _inline_pairs(constants: Constants, task: Task) -> list[list[float]] | None:
+    if task != "classification" or constants.pairs is None or len(constants.pairs) > INLINE_PAIRS:
+        return None
+    return constants.pairs.tolist()
+
+
+def _describe(tensor: Tensor) -> TensorDescription:
+    shape: list[int | None] = list(tensor.shape)
+    if tensor.batch_axis:
+        shape[0] = None
+    return TensorDescription(name=tensor.name, dtype=tensor.dtype, shape=shape)
+
+
+def _describe_output(network: Network) -> TensorDescription:
+    shape: list[int | None] = list(network.output_shape)
+    if network.input.batch_axis and shape and shape[0] == 1:
+        shape[0] = None
+    return TensorDescription(name=network.output, dtype=network.input.dtype, shape=shape)
+
+
+def pack_constants(constants: Constants, gains: Gains) -> bytes:
+    """The constants as npz bytes without pickles."""
+    arrays: dict[str, np.ndarray] = {"upper": np.array(constants.upper)}
+    if constants.outputs is not None:
+        arrays["outputs"] = constants.outputs
+    if constants.pairs is not None:
+        arrays["pairs"] = constants.pairs
+    for output, gain in gains.items():
+        # NaN stands for no chain; the first entry is the chain, the rest the sources.
+        arrays[f"gain:{output}"] = np.array([np.nan if gain.chain is None else gain.chain, *gain.sources])
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
+
+
+def unpack_constants(data: bytes) -> tuple[Constants, Gains]:
+    """What `pack_constants` wrote."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        constants = Constants(
+            upper=float(arrays["upper"]),
+            outputs=arrays["outputs"] if "outputs" in arrays else None,
+            pairs=arrays["pairs"] if "pairs" in arrays else None,
+        )
+        gains = {
+            key.removeprefix("gain:"): _unpack_gain(arrays[key]) for key in arrays.files if key.startswith("gain:")
+        }
+    return constants, gains
+
+
+def _unpack_gain(values: np.ndarray) -> Gain:
+    chain, *sources = (float(value) for value in values)
+    return Gain(sources=tuple(sources), chain=None if math.isnan(chain) else chain)

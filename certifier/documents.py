@@ -1,0 +1,227 @@
+"""The answers of the library as validated documents: what `POST /certify` returns and `certify --json` prints.
+
+One definition serves the library, the command line and the HTTP schema, so that they cannot drift apart.
+All distances are L2 norms in the units of the caller's inputs; every `…_upper` is rounded up, every `…_lower` and
+every radius down.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["auto", "product"]
+ArithmeticName = Literal["real", "float32", "float64"]
+Task = Literal["classification", "binary", "regression"]
+Layout = Literal["NCHW", "NHWC"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+REAL_ARITHMETIC = (
+    "real: every constant and radius holds for the network evaluated in exact real arithmetic on the exact weights. "
+    "Rounding errors of the engine that serves the model are not covered by these numbers."
+)
+
+
+class Document(BaseModel):
+    """A frozen document that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocessing(Document):
+    """The map `(scale * x - mean) / std` per channel in front of the network, so that radii are in units of x."""
+
+    scale: Positive = Field(default=1.0, description="Factor applied first, e.g. 1/255 for 8-bit images.")
+    mean: list[Finite] = Field(default_factory=list, description="Per channel, or one value for all; empty is 0.")
+    std: list[Positive] = Field(default_factory=list, description="Per channel, or one value for all; empty is 1.")
+    layout: Layout | None = Field(
+        default=None,
+        description="Axis order of the caller's images when it differs from the model's; null keeps the model's own.",
+    )
+
+
+class CertifyOptions(Document):
+    """How a model is to be certified."""
+
+    method: Method = Field(default="auto", description="How the bound is computed; `auto` is the best available.")
+    arithmetic: Literal["real"] = Field(default="real", description="Whose arithmetic the certificate speaks of.")
+    task: Literal["auto", "classification", "binary", "regression"] = Field(
+        default="auto",
+        description="`auto`: two or more outputs in one vector are classes; a single output is a regressor unless the "
+        "model ends in a sigmoid or `threshold` is given; anything else is a regressor.",
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability at which a single sigmoid output changes class."
+    )
+    preprocessing: Preprocessing | None = Field(default=None, description="Made part of the network.")
+
+    @model_validator(mode="after")
+    def _threshold_needs_binary(self) -> CertifyOptions:
+        if self.threshold is not None and self.task not in ("auto", "binary"):
+            raise ValueError("threshold applies to a binary classifier only")
+        return self
+
+
+class TensorDescription(Document):
+    """A named tensor of the model; `null` in the shape is the batch axis."""
+
+    name: str
+    dtype: str
+    shape: list[int | None]
+
+
+class ModelDescription(Document):
+    """Which model a certificate speaks of."""
+
+    name: str
+    version: int = Field(ge=1)
+    sha256: str = Field(description="Digest of the uploaded bytes.")
+    format: Literal["onnx"]
+    inputs: list[TensorDescription]
+    outputs: list[TensorDescription]
+
+
+class LipschitzBound(Document):
+    """`lower <= Lip(f) <= upper` for the network up to its logits."""
+
+    upper: float = Field(description="Proved: ||f(x)-f(y)|| <= upper * ||x-y|| for all x, y.")
+    lower: float = Field(description="Attained: some pair of inputs is stretched at least this much.")
+    method: str = Field(description="The method that gave the upper bound.")
+    norm: Literal["L2"] = "L2"
+
+
+class LayerReport(Document):
+    """How one linear map between two nonlinearities was searched and proved."""
+
+    name: str
+    kind: str = Field(description="What was bounded, e.g. `dense 10x128` or `convolution 16x3x3x3`.")
+    proof: str = Field(description="`closed form`, `cholesky`, `torus`, `product` or `schur test`.")
+    estimate: float | None = Field(description="The search's estimate of the norm, from below; not a bound.")
+    upper: float = Field(description="The proved upper bound of the norm.")
+    iterations: int = Field(ge=0, description="Power iterations spent.")
+    search: Literal["none", "cold", "warm", "reused"] = Field(
+        description="none: closed form; cold: random start; warm: kept vectors; reused: proved before, same digest."
+    )
+
+
+class Arithmetic(Document):
+    """Whose arithmetic the numbers hold for, in words."""
+
+    name: ArithmeticName
+    statement: str
+
+
+class SelfTestCheck(Document):
+    """One self-test and what it saw."""
+
+    name: Literal["engine agrees", "lower below upper", "attack flips nothing"]
+    passed: bool
+    detail: str
+
+
+class SelfTest(Document):
+    """The three self-tests of an upload; a certificate exists only if all passed."""
+
+    passed: bool
+    checks: list[SelfTestCheck]
+
+
+class Certificate(Document):
+    """The full answer to an upload: the model, its proved constants and their evidence."""
+
+    model: ModelDescription
+    task: Task
+    classes: int = Field(ge=1, description="Number of outputs per row.")
+    lipschitz: LipschitzBound
+    outputs: list[float] | None = Field(description="Proved constant of every single output; null above 4096 outputs.")
+    pairs: list[list[float]] | None = Field(
+        description="pairs[t][j] bounds the Lipschitz constant of f_t - f_j; null above 64 classes or for a regressor."
+    )
+    pairs_link: str | None = Field(
+        default=None, description="Where the pair constants are served when `pairs` is null."
+    )
+    layers: list[LayerReport]
+    arithmetic: Arithmetic
+    self_test: SelfTest
+    options: CertifyOptions
+    notes: list[str] = Field(description="What was cut off or assumed, in words.")
+    engine: str = Field(description="The engine and version that serves the model.")
+    seconds: float = Field(description="Wall-clock time that certifying took.")
+
+
+class OutputInterval(Document):
+    """Where one output stays while the input moves by at most epsilon."""
+
+    lower: float
+    upper: float
+
+
+class OutputBounds(Document):
+    """What the outputs can do while the input moves by at most `epsilon`."""
+
+    epsilon: float
+    l2: float = Field(description="Upper bound of the L2 norm of the output's change.")
+    intervals: list[OutputInterval] = Field(description="Per output.")
+
+
+class RowPrediction(Document):
+    """One row's prediction and what is certified about it."""
+
+    label: int | None = Field(description="Predicted class; null for a regressor.")
+    runner_up: int | None
+    logits: list[float] = Field(description="The engine's outputs before a trailing softmax or sigmoid.")
+    margin: float | None = Field(description="Label's logit minus the runner-up's.")
+    radius: float | None = Field(
+        description="No input within this L2 distance gets another label; null for a regressor."
+    )
+    certified: bool | None = Field(description="radius > epsilon; null without an epsilon or for a regressor.")
+    output_bounds: OutputBounds | None = Field(description="For the given epsilon; null without one.")
+    because: str | None = Field(description="Why the radius is 0 or absent.")
+
+
+class Predictions(Document):
+    """The answer of `predict`."""
+
+    model: str
+    version: int
+    task: Task
+    arithmetic: Arithmetic
+    epsilon: float | None
+    rows: list[RowPrediction]
+
+
+class OutputComparison(Document):
+    """One output's actual difference and its proved bound."""
+
+    difference: float
+    bound: float
+
+
+class RowComparison(Document):
+    """Two inputs, how far apart they are, how far their outputs are, and how far those could be."""
+
+    input_difference: float = Field(description="||x - y||, rounded up.")
+    output_difference: float = Field(description="||f(x) - f(y)|| as the engine computed it.")
+    output_difference_bound: float = Field(description="Upper bound of ||f(x) - f(y)|| in real arithmetic.")
+    outputs: list[OutputComparison] = Field(description="Per output.")
+
+
+class Comparisons(Document):
+    """The answer of `compare`."""
+
+    model: str
+    version: int
+    arithmetic: Arithmetic
+    rows: list[RowComparison]
+
+
+class OperatorSupport(Document):
+    """One operator of the support table, from the registry of rules."""
+
+    operator: str
+    domain: str
+    versions: str = Field(description="The operator-set versions the rule was written for.")
+    supported: bool
+    summary: str

@@ -1,0 +1,64 @@
+"""The engine that serves: onnxruntime on the CPU, one input row at a time, with its freedom pinned down.
+
+One row at a time, because the graph that was bounded is that of one row, and because batched answers need not be
+bitwise equal to single ones (docs/adr/0003).  Telemetry is switched off before onnxruntime is first imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from certifier.errors import UnsupportedModel
+from certifier.graph import Tensor
+
+DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16}
+
+
+def engine_name() -> str:
+    """The engine and its version, as certificates name it."""
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+class Engine:
+    """One session over a served model; `run` may be called from several threads."""
+
+    def __init__(self, served_model: bytes, source: Tensor) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.log_severity_level = 3
+        if source.dtype not in DTYPES:
+            raise UnsupportedModel(f"the engine cannot be fed {source.dtype}")
+        self.source = source
+        try:
+            self._session = onnxruntime.InferenceSession(
+                served_model, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises its own family of C++ errors
+            raise UnsupportedModel(f"the engine cannot load the model: {error}") from error
+        self._output = self._session.get_outputs()[0].name
+
+    def cast(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rows as the engine sees them: rounded into its input type, given back as float64."""
+        with np.errstate(over="ignore"):
+            return rows.astype(DTYPES[self.source.dtype]).astype(np.float64)
+
+    def run(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The engine's outputs.  Shapes: [B, n] -> [B, c]; every row is one call."""
+        with np.errstate(over="ignore"):
+            typed = rows.astype(DTYPES[self.source.dtype])
+        outputs = [
+            np.asarray(
+                self._session.run([self._output], {self.source.name: row.reshape(self.source.shape)})[0]
+            ).reshape(-1)
+            for row in typed
+        ]
+        return np.array(outputs, dtype=np.float64)

@@ -1,0 +1,127 @@
+"""Everything the library refuses, as one tree of exceptions; it knows no HTTP.
+
+    CertifierError
+    ├── MalformedModel            the bytes are not the format they claim to be
+    │   └── UnknownFormat         no reader knows the bytes
+    ├── ResourceLimitExceeded     a limit of `Limits`: names the resource, the limit and the actual value
+    ├── UnsupportedModel          well-formed, but no sound bound is known for it
+    │   └── UnsupportedNode       … because of one node, which it names
+    ├── InvalidInput              an array, option or parameter of the caller's that cannot be used
+    ├── SelfTestFailed            the bounded network and the served engine disagree
+    ├── NotProved                 the checker refused every witness
+    └── StateCorrupted            kept search state that cannot be read
+
+`code` is stable and machine-readable; the message is for people.
+"""
+
+from __future__ import annotations
+
+
+class CertifierError(Exception):
+    """Base of every refusal; `code` names its kind for machines, `details` carries its facts."""
+
+    code = "certifier_error"
+
+    def details(self) -> dict[str, object]:
+        """The facts of the refusal as JSON-ready values."""
+        return {}
+
+
+class MalformedModel(CertifierError):
+    """The bytes do not hold what their format promises."""
+
+    code = "malformed_model"
+
+
+class UnknownFormat(MalformedModel):
+    """No reader recognises the bytes."""
+
+    code = "unknown_format"
+
+
+class ResourceLimitExceeded(CertifierError):
+    """Reading or certifying would take more of `resource` than `limit` allows."""
+
+    code = "resource_limit_exceeded"
+
+    def __init__(self, resource: str, *, limit: int | float, actual: int | float, where: str = "") -> None:
+        self.resource, self.limit, self.actual, self.where = resource, limit, actual, where
+        place = f" at {where}" if where else ""
+        super().__init__(f"{resource}{place}: {actual} is over the limit of {limit}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments do not survive the default pickling between processes.
+        return (_rebuild_limit, (self.resource, self.limit, self.actual, self.where))
+
+    def details(self) -> dict[str, object]:
+        return {"resource": self.resource, "limit": self.limit, "actual": self.actual, "where": self.where}
+
+
+def _rebuild_limit(resource: str, limit: int | float, actual: int | float, where: str) -> ResourceLimitExceeded:
+    return ResourceLimitExceeded(resource, limit=limit, actual=actual, where=where)
+
+
+class UnsupportedModel(CertifierError):
+    """The model is well-formed, but no sound bound is known for it."""
+
+    code = "unsupported_model"
+
+
+class UnsupportedNode(UnsupportedModel):
+    """The node named `node`, of operator `operator`, has no sound bound: `reason` says why."""
+
+    code = "unsupported_node"
+
+    def __init__(self, node: str, operator: str, reason: str) -> None:
+        self.node, self.operator, self.reason = node, operator, reason
+        super().__init__(f"node {node!r} ({operator}): {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.node, self.operator, self.reason))
+
+    def details(self) -> dict[str, object]:
+        return {"node": self.node, "operator": self.operator, "reason": self.reason}
+
+
+class InvalidInput(CertifierError):
+    """A value of the caller's cannot be used; `field` says which, the message says why."""
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{field}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.field, self.reason))
+
+    def details(self) -> dict[str, object]:
+        return {"field": self.field}
+
+
+class SelfTestFailed(CertifierError):
+    """One of the three self-tests failed, so nothing is certified; `check` names it."""
+
+    code = "self_test_failed"
+
+    def __init__(self, check: str, reason: str) -> None:
+        self.check, self.reason = check, reason
+        super().__init__(f"self-test {check!r} failed: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.check, self.reason))
+
+    def details(self) -> dict[str, object]:
+        return {"check": self.check}
+
+
+class NotProved(CertifierError):
+    """The checker accepted no witness, so there is no bound to return."""
+
+    code = "not_proved"
+
+
+class StateCorrupted(CertifierError):
+    """Kept search state cannot be read; it is discarded and the search starts cold."""
+
+    code = "state_corrupted"

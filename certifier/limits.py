@@ -1,0 +1,32 @@
+"""What one model may cost: every limit is a typed number, and crossing it is a typed error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from certifier.errors import ResourceLimitExceeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Upper limits on what reading and certifying one model may take.
+
+    Units: `model_bytes` bytes; `elements` and `value_elements` array elements; `seconds` wall-clock seconds.
+    """
+
+    model_bytes: int = 512 * 2**20
+    nodes: int = 20_000
+    elements: int = 256 * 2**20
+    """All constants of the model together, after folding."""
+    value_elements: int = 32 * 2**20
+    """One intermediate tensor for one input row."""
+    seconds: float = 900.0
+
+    def demand(self, resource: str, actual: int | float, where: str = "") -> None:
+        """`actual` is within the limit named `resource`.
+
+        Raises: ResourceLimitExceeded.
+        """
+        limit = getattr(self, resource)
+        if actual > limit:
+            raise ResourceLimitExceeded(resource, limit=limit, actual=actual, where=where)

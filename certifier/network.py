@@ -1,0 +1,260 @@
+"""graph -> network: constants folded, rules applied, the trailing softmax cut off.
+
+The network keeps two faces of one thing: `terms`, which are bounded, and `served`, the folded graph that the engine
+runs.  Both come from the same walk over the nodes, so what is served is what was bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
+from certifier.graph import FLOATING, Graph, Node, Tensor
+from certifier.graph import Array as AnyArray
+from certifier.limits import Limits
+from certifier.reading.folding import FOLDABLE, fold
+from certifier.reading.writing import write_onnx
+from certifier.rules import registry
+from certifier.terms import Term
+
+Array = NDArray[Any]
+Head = Literal["softmax", "sigmoid", None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Network:
+    """Ordered terms from `input` to `output`, for one input row.
+
+    `head` names the trailing function that was cut off: the outputs here are the logits before it.
+    """
+
+    input: Tensor
+    output: str
+    output_shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    served: Graph
+    head: Head
+    notes: tuple[str, ...]
+
+    @property
+    def input_size(self) -> int:
+        """Entries of one input row."""
+        return math.prod(self.input.shape)
+
+    @property
+    def output_size(self) -> int:
+        """Entries of one output row."""
+        return math.prod(self.output_shape)
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Entries of every value, by name."""
+        return {
+            self.input.name: self.input_size,
+            **{term.output: math.prod(term.shape) for term in self.terms},
+        }
+
+    @cached_property
+    def last_reader(self) -> Mapping[str, int]:
+        """The position of the last term that reads a value."""
+        return {source: position for position, term in enumerate(self.terms) for source in term.sources}
+
+    def walk(self, x: Array) -> Iterator[tuple[Term, tuple[Array, ...], Array]]:
+        """Every term with the values it read and the value it wrote, dropping values that nobody reads any more."""
+        values = {self.input.name: x}
+        for position, term in enumerate(self.terms):
+            read = tuple(values[source] for source in term.sources)
+            value = term.evaluate(*read)
+            yield term, read, value
+            values[term.output] = value
+            for source in term.sources:
+                if self.last_reader[source] == position and source != self.output:
+                    values.pop(source, None)
+
+    def evaluate(self, x: Array) -> Array:
+        """f(x) in float64, each step rounded to nearest.  Shapes: [B, input_size] -> [B, output_size]."""
+        out = x
+        for term, _, value in self.walk(x):
+            if term.output == self.output:
+                out = value
+        return out
+
+    def pullback(self, x: Array, gradient: Array) -> tuple[Array, Array]:
+        """f(x) and J(x)^T gradient, for searches.  Shapes: x [B, n], gradient [B, c]."""
+        steps = list(self.walk(x))
+        gradients: dict[str, Array] = {self.output: gradient}
+        out = x
+        for term, read, value in reversed(steps):
+            if term.output == self.output:
+                out = value
+            incoming = gradients.pop(term.output, None)
+            if incoming is None:
+                continue
+            for source, part in zip(term.sources, term.pullback(incoming, *read), strict=True):
+                gradients[source] = gradients[source] + part if source in gradients else part
+        return out, gradients.get(self.input.name, np.zeros_like(x))
+
+    def served_model(self) -> bytes:
+        """The folded graph as ONNX, for one input row."""
+        dtype = next((term.dtype for term in self.terms if term.output == self.output), self.input.dtype)
+        return write_onnx(self.served, output_shapes=(self.output_shape,), output_dtype=dtype)
+
+
+def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
+    """The network of a graph with one floating input and one output.
+
+    `cut_head` cuts a trailing Softmax or LogSoftmax over the class axis, or a Sigmoid of a single output: none of
+    them changes the real argmax or the side of the threshold.
+    Raises: UnsupportedModel, UnsupportedNode, MalformedModel, ResourceLimitExceeded.
+    """
+    source = _only_input(graph)
+    if len(graph.outputs) != 1:
+        raise UnsupportedModel(
+            f"the model has {len(graph.outputs)} outputs ({', '.join(graph.outputs)}); export it with one"
+        )
+    walk = _Walk(graph, source, limits)
+    for node in _needed(graph):
+        walk.visit(node)
+    output = graph.outputs[0]
+    head: Head = None
+    notes = list(graph.notes)
+    if cut_head and walk.kept:
+        head, output = _head(walk, output)
+        if head is not None:
+            notes.append(
+                f"the trailing {walk.kept[-1].operator} is cut off: labels, margins and bounds speak of the logits "
+                "before it, which it does not reorder"
+            )
+            walk.kept.pop()
+    if output not in walk.shapes:
+        raise UnsupportedModel(f"the output {output!r} does not depend on the input")
+    terms, kept = _reaching(walk.terms, output), walk.kept
+    served = replace(graph, nodes=tuple(kept), constants=walk.constants, outputs=(output,), inputs=(source,))
+    return Network(
+        input=source,
+        output=output,
+        output_shape=walk.shapes[output],
+        terms=terms,
+        served=served,
+        head=head,
+        notes=tuple(notes),
+    )
+
+
+def _only_input(graph: Graph) -> Tensor:
+    if len(graph.inputs) != 1:
+        names = ", ".join(f"{tensor.name} ({tensor.dtype})" for tensor in graph.inputs)
+        raise UnsupportedModel(f"the model has {len(graph.inputs)} inputs: {names}; a certificate needs exactly one")
+    source = graph.inputs[0]
+    if source.dtype not in FLOATING:
+        raise UnsupportedModel(
+            f"input {source.name!r} is of type {source.dtype}: there is no L2 ball around integers or strings; "
+            "export the model from its first floating-point tensor on"
+        )
+    if math.prod(source.shape) == 0:
+        raise UnsupportedModel(f"input {source.name!r} is empty")
+    return source
+
+
+def _needed(graph: Graph) -> list[Node]:
+    """The nodes that the outputs depend on, in the graph's order."""
+    wanted, needed = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if wanted & set(node.outputs):
+            needed.append(node)
+            wanted.update(node.inputs)
+    return needed[::-1]
+
+
+class _Walk:
+    """One pass over the nodes: folds constants, applies rules, and keeps what is to be served."""
+
+    def __init__(self, graph: Graph, source: Tensor, limits: Limits) -> None:
+        self.graph, self.limits = graph, limits
+        self.constants: dict[str, AnyArray] = dict(graph.constants)
+        self.shapes: dict[str, tuple[int, ...]] = {source.name: source.shape}
+        self.dtypes: dict[str, str] = {source.name: source.dtype}
+        self.terms: list[Term] = []
+        self.kept: list[Node] = []
+
+    def visit(self, node: Node) -> None:
+        """Fold the node or apply its rule."""
+        live = [name for name in node.inputs if name in self.shapes]
+        unknown = [name for name in node.inputs if name and name not in self.shapes and name not in self.constants]
+        if unknown:
+            raise UnsupportedNode(node.name, node.operator, f"reads {unknown[0]!r}, which nothing before it computes")
+        if node.domain == "" and node.operator in ("Shape", "Size") and live:
+            self._fold_shape(node)
+        elif not live and (node.operator in FOLDABLE or node.inputs):
+            self.constants.update(fold(node, self.constants, opset=self.graph.opset, limits=self.limits))
+        else:
+            self._apply(node, live)
+
+    def _fold_shape(self, node: Node) -> None:
+        shape = np.array(self.shapes[node.inputs[0]], dtype=np.int64)
+        if node.operator == "Size":
+            value = np.array(math.prod(shape.tolist()), dtype=np.int64)
+        else:
+            rank = len(shape)
+            start = int(node.attributes.get("start", 0))  # pyright: ignore[reportArgumentType]
+            end = int(node.attributes.get("end", rank))  # pyright: ignore[reportArgumentType]
+            value = shape[slice(start, end)]
+        self.constants[node.outputs[0]] = value
+
+    def _apply(self, node: Node, live: list[str]) -> None:
+        entry = registry.find(node)
+        dtypes = {self.dtypes[name] for name in live}
+        if len(dtypes) > 1:
+            raise MalformedModel(f"node {node.name!r} mixes {' and '.join(sorted(dtypes))}")
+        site = registry.Site(
+            node=node,
+            shapes={name: self.shapes[name] for name in live},
+            constants={name: self.constants[name] for name in node.inputs if name in self.constants},
+            dtype=dtypes.pop() if dtypes else "float32",
+        )
+        try:
+            terms = entry.apply(site)
+        except (ValueError, IndexError, OverflowError, MemoryError) as error:
+            # Shapes that do not fit one another surface as numpy errors inside a rule.
+            raise UnsupportedNode(node.name, node.operator, f"its shapes or attributes do not fit: {error}") from error
+        for term in terms:
+            self.limits.demand("value_elements", math.prod(term.shape), f"node {node.name!r}")
+            if min(term.shape, default=1) < 1:
+                raise UnsupportedNode(node.name, node.operator, "computes an empty tensor")
+            self.shapes[term.output], self.dtypes[term.output] = term.shape, term.dtype
+        self.terms.extend(terms)
+        self.kept.append(node)
+
+
+def _head(walk: _Walk, output: str) -> tuple[Head, str]:
+    """The trailing function that may be cut, and the value before it."""
+    last = walk.kept[-1]
+    if last.outputs[0] != output or last.domain != "" or last.inputs[0] not in walk.shapes:
+        return None, output
+    shape = walk.shapes[last.inputs[0]]
+    if last.operator in ("Softmax", "LogSoftmax"):
+        default = -1 if last.since >= 13 else 1
+        axis = int(last.attributes.get("axis", default)) % max(len(shape), 1)  # pyright: ignore[reportArgumentType]
+        spans = shape[axis] if last.since >= 13 else math.prod(shape[axis:])
+        # Over all outputs at once: only then is the argmax over the row unchanged.
+        return ("softmax", last.inputs[0]) if spans == math.prod(shape) else (None, output)
+    if last.operator == "Sigmoid" and math.prod(shape) == 1:
+        return "sigmoid", last.inputs[0]
+    return None, output
+
+
+def _reaching(terms: list[Term], output: str) -> tuple[Term, ...]:
+    """The terms that `output` depends on."""
+    wanted, kept = {output}, []
+    for term in reversed(terms):
+        if term.output in wanted:
+            kept.append(term)
+            wanted.update(term.sources)
+    return tuple(kept[::-1])

@@ -1,0 +1,197 @@
+"""A certified model that answers: labels, margins, certified radii and difference bounds for rows of inputs.
+
+The engine computes what is served.  What is certified is computed beside it: the float64 evaluation of the same
+network with a bound of its rounding error, so that the margins behind a radius are proved and not merely observed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.certificates import LARGEST, Decision, output_reach
+from certifier.certification import unpack_constants
+from certifier.documents import (
+    Certificate,
+    OutputBounds,
+    OutputComparison,
+    OutputInterval,
+    Preprocessing,
+    RowComparison,
+    RowPrediction,
+)
+from certifier.engine import Engine
+from certifier.errors import InvalidInput
+from certifier.limits import Limits
+from certifier.network import build_network
+from certifier.proof.execution import Enclosure, enclose
+from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
+from certifier.reading.onnx import read_onnx
+from certifier.search.attack import EXACT
+from certifier.serving import Decider
+from certifier.transforms import InputTransform
+
+Floats = NDArray[np.float64]
+
+CHUNK_ELEMENTS = 2**22
+"""Rows are evaluated together as long as all their values stay below this many entries."""
+
+
+class Predictor:
+    """Serves one certified model.  Thread-safe; holds one engine session."""
+
+    def __init__(self, *, certificate: Certificate, served_model: bytes, constants: bytes) -> None:
+        graph = read_onnx(served_model, limits=Limits(model_bytes=2**31, elements=2**31))
+        self.certificate = certificate
+        self._network = build_network(graph, limits=Limits(elements=2**31, value_elements=2**31), cut_head=False)
+        # The served graph always runs one row; whether axis 0 counts rows is known from the upload.
+        self._has_batch_axis = certificate.model.inputs[0].shape[:1] == [None]
+        self._constants, self._gains = unpack_constants(constants)
+        self._engine = Engine(served_model, self._network.input)
+        threshold = certificate.options.threshold or 0.5
+        self._decider = Decider(task=certificate.task, constants=self._constants, threshold=threshold)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one input row as callers give it."""
+        shape = self._network.input.shape
+        return shape[1:] if self._has_batch_axis else shape
+
+    def predict(
+        self, inputs: NDArray[np.float64], *, epsilon: float | None, preprocessing: Preprocessing | None
+    ) -> list[RowPrediction]:
+        """One prediction per row of `inputs`.
+
+        Shapes: `inputs` [batch, *row_shape], or as `preprocessing.layout` orders the axes.
+        Units: `epsilon` and every radius are L2 distances in the units of `inputs`.
+        Raises: InvalidInput (wrong shape, NaN or infinite values, epsilon negative or not finite).
+        """
+        if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
+            raise InvalidInput("epsilon", f"must be a finite number of at least 0, not {epsilon}")
+        if preprocessing is not None and self.certificate.options.preprocessing is not None:
+            raise InvalidInput("preprocessing", "was already made part of the model when it was certified")
+        transform = InputTransform.of(preprocessing, self._network.input, self._has_batch_axis)
+        rows, strays = transform.apply(self._validated(inputs, "inputs", transform.row_shape))
+        predictions: list[RowPrediction] = []
+        for start in range(0, len(rows), self._chunk):
+            part = slice(start, start + self._chunk)
+            predictions.extend(self._predict(rows[part], strays[part], epsilon, transform.stretch_upper))
+        return predictions
+
+    def _predict(self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float) -> list[RowPrediction]:
+        served = self._engine.run(rows)
+        enclosure = self._enclose(rows, strays)
+        return [
+            self._row(outputs, centre, radius, epsilon, stretch)
+            for outputs, centre, radius in zip(served, enclosure.centre, enclosure.radius, strict=True)
+        ]
+
+    def _row(
+        self, served: Floats, centre: Floats, stray: Floats, epsilon: float | None, stretch: float
+    ) -> RowPrediction:
+        if not np.isfinite(served).all():
+            raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
+        bounds = None if epsilon is None else self._output_bounds(centre, stray, epsilon, stretch)
+        if self.certificate.task == "regression":
+            return RowPrediction(
+                label=None,
+                runner_up=None,
+                logits=served.tolist(),
+                margin=None,
+                radius=None,
+                certified=None,
+                output_bounds=bounds,
+                because="a regressor has no class, so there is no radius",
+            )
+        exact = self._decider.decide(centre, stray)
+        shown = self._decider.decide(served, np.zeros_like(served))
+        radius, because = self._radius(exact, shown, stretch)
+        return RowPrediction(
+            label=shown.label,
+            runner_up=shown.runner_up,
+            logits=served.tolist(),
+            margin=shown.margin,
+            radius=radius,
+            certified=None if epsilon is None else radius > epsilon,
+            output_bounds=bounds,
+            because=because,
+        )
+
+    @staticmethod
+    def _radius(exact: Decision, shown: Decision, stretch: float) -> tuple[float, str | None]:
+        """The radius in the caller's units, 0 where the engine and the exact network disagree."""
+        if exact.radius > 0 and exact.label != shown.label:
+            return 0.0, "the engine's label differs from that of the exact network"
+        if exact.radius == LARGEST or stretch == 1.0:
+            return exact.radius, exact.because
+        return float(div_lower(exact.radius, stretch)), exact.because
+
+    def _output_bounds(self, centre: Floats, stray: Floats, epsilon: float, stretch: float) -> OutputBounds:
+        distance = float(mul_upper(epsilon, stretch))
+        reach = add_upper(output_reach(self._constants, distance, centre.size), stray)
+        lower, upper = -add_upper(-centre, reach), add_upper(centre, reach)
+        return OutputBounds(
+            epsilon=epsilon,
+            l2=float(mul_upper(self._constants.upper, distance)),
+            intervals=[
+                OutputInterval(lower=float(low), upper=float(high)) for low, high in zip(lower, upper, strict=True)
+            ],
+        )
+
+    def compare(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[RowComparison]:
+        """Input and output differences of paired rows, with their proved bounds.
+
+        Shapes: x and y [batch, *row_shape], alike.
+        Raises: InvalidInput.
+        """
+        first = self._validated(x, "x", self.row_shape)
+        second = self._validated(y, "y", self.row_shape)
+        if first.shape != second.shape:
+            raise InvalidInput("y", f"has {len(second)} rows, but x has {len(first)}")
+        outputs = self._engine.run(first), self._engine.run(second)
+        comparisons = []
+        for position in range(len(first)):
+            distance = float(_distance_upper(first[position], second[position]))
+            difference = outputs[0][position] - outputs[1][position]
+            reach = output_reach(self._constants, distance, difference.size)
+            comparisons.append(
+                RowComparison(
+                    input_difference=distance,
+                    output_difference=float(np.linalg.norm(difference)),
+                    output_difference_bound=float(mul_upper(self._constants.upper, distance)),
+                    outputs=[
+                        OutputComparison(difference=float(abs(gap)), bound=float(bound))
+                        for gap, bound in zip(difference, reach, strict=True)
+                    ],
+                )
+            )
+        return comparisons
+
+    @property
+    def _chunk(self) -> int:
+        return max(1, CHUNK_ELEMENTS // sum(self._network.sizes.values()))
+
+    def _enclose(self, rows: Floats, strays: Floats) -> Enclosure:
+        return enclose(self._network, rows, input_radius=strays, precisions=EXACT, gains=self._gains)
+
+    def _validated(self, inputs: NDArray[np.float64], field: str, row_shape: tuple[int, ...]) -> Floats:
+        values = np.asarray(inputs)
+        if values.dtype.kind not in "fiub":
+            raise InvalidInput(field, "must hold numbers")
+        if values.shape[1:] != row_shape or values.ndim != len(row_shape) + 1:
+            expected = ["batch", *row_shape]
+            raise InvalidInput(field, f"has shape {list(values.shape)}, but the model takes {expected}")
+        if len(values) == 0:
+            raise InvalidInput(field, "holds no rows")
+        rows = values.astype(np.float64).reshape(len(values), -1)
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise InvalidInput(field, f"row {int(np.argmax(bad))} holds NaN or infinite values")
+        return rows
+
+
+def _distance_upper(x: Floats, y: Floats) -> Floats:
+    apart = np.abs(x - y)
+    return norm_upper(np.where(apart > 0, np.nextafter(apart, np.inf), 0.0), None)

@@ -1,0 +1,1 @@
+"""Bytes -> graph.  Only this package imports onnx, and nothing here runs what it reads."""

@@ -1,0 +1,13 @@
+"""Graph node -> terms: one short named function per operator, grouped by family."""
+
+from certifier.rules import (  # noqa: F401  (importing a family registers its rules)
+    activations,
+    arithmetic,
+    convolutions,
+    matrices,
+    movements,
+    normalisations,
+    poolings,
+    reductions,
+    resizing,
+)

@@ -1,0 +1,108 @@
+"""Searches from below: how far the network really stretches two inputs, and whether a class flips inside a ball.
+
+Untrusted directions, honest results: the stretch that is reported is a secant between two concrete inputs, with the
+rounding error of evaluating both taken off, so it is a true lower bound of the Lipschitz constant; secants know no
+kinks, at which gradients overshoot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.network import Network
+from certifier.proof.execution import Gains, enclose
+from certifier.proof.rounding import div_lower, norm_lower, norm_upper
+from certifier.terms import PRECISIONS
+
+Floats = NDArray[np.float64]
+
+EXACT = dict.fromkeys(PRECISIONS, PRECISIONS["float64"])
+"""The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""
+
+
+def probe_inputs(network: Network, *, count: int, seed: int) -> Floats:
+    """Inputs of several kinds: uniform in [0, 1], normal, small and large.  Shapes: [count, input_size]."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for position in range(count):
+        uniform = generator.random(network.input_size)
+        normal = generator.standard_normal(network.input_size)
+        rows.append((uniform, normal, 0.1 * normal, uniform * 3.0)[position % 4])
+    # Representable in float32, so that the engine starts from the very same numbers.
+    return np.array(rows).astype(np.float32).astype(np.float64)
+
+
+def stretch_lower(network: Network, x: Floats, y: Floats, gains: Gains) -> float:
+    """max over rows of ||f(x) - f(y)|| / ||x - y||, rounded down: a lower bound of the Lipschitz constant.
+
+    Shapes: x and y [B, input_size].
+    """
+    both = np.concatenate([x, y])
+    enclosure = enclose(network, both, input_radius=np.zeros_like(both), precisions=EXACT, gains=gains)
+    first, second = np.split(enclosure.centre, 2)
+    strays = np.split(enclosure.radius, 2)
+    difference = np.abs(first - second)
+    # Subtracting rounds once; what is left below the sum of the strays proves nothing.
+    reliable = np.nextafter(difference, 0.0) - np.nextafter(strays[0] + strays[1], np.inf)
+    reliable = np.where(np.isfinite(reliable), np.maximum(np.nextafter(reliable, -np.inf), 0.0), 0.0)
+    apart = np.abs(x - y)
+    distance = norm_upper(np.where(apart > 0, np.nextafter(apart, np.inf), 0.0), 1)
+    return float(np.max(div_lower(norm_lower(reliable, 1), distance), initial=0.0))
+
+
+def stretch_search(
+    network: Network, starts: Floats, gains: Gains, *, iterations: int, steps: tuple[float, ...], seed: int
+) -> float:
+    """The largest stretch found by power iteration on the Jacobian around each of `starts`; a lower bound.
+
+    Shapes: starts [B, input_size].
+    """
+    generator = np.random.default_rng(seed)
+    directions = _normalised(generator.standard_normal(starts.shape))
+    here = network.evaluate(starts)
+    small = min(steps)
+    for _ in range(iterations):
+        forward = (network.evaluate(starts + small * directions) - here) / small
+        lengths = np.linalg.norm(forward, axis=1, keepdims=True)
+        forward = np.divide(forward, lengths, out=np.zeros_like(forward), where=lengths > 0)
+        _, backward = network.pullback(starts, forward)
+        alive = np.linalg.norm(backward, axis=1, keepdims=True) > 0
+        directions = np.where(alive, _normalised(backward), directions)
+    return max(stretch_lower(network, starts, starts + step * directions, gains) for step in steps)
+
+
+def attack_in_ball(
+    network: Network,
+    x: Floats,
+    radii: Floats,
+    gradient_of_margin: Callable[[Floats], Floats],
+    *,
+    iterations: int,
+    steps: tuple[float, ...],
+) -> list[Floats]:
+    """Points inside the balls that try to make the margin small: projected gradient descent with several steps.
+
+    `gradient_of_margin` maps logits [B, c] to the gradient [B, c] of each row's margin.
+    Shapes: x [B, n], radii [B]; each returned array [B, n] lies within the radii of x.
+    """
+    found = []
+    room = radii[:, None] * (1.0 - 1e-9)
+    for step in steps:
+        current = x.copy()
+        for _ in range(iterations):
+            logits = network.evaluate(current)
+            _, downhill = network.pullback(current, gradient_of_margin(logits))
+            moved = current - step * room * _normalised(downhill)
+            offset = moved - x
+            lengths = np.linalg.norm(offset, axis=1, keepdims=True)
+            current = x + offset * np.minimum(1.0, room / np.maximum(lengths, np.finfo(np.float64).tiny))
+        found.append(current)
+    return found
+
+
+def _normalised(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)

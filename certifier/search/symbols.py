@@ -1,0 +1,143 @@
+"""Proposes a tight mu for all frequencies of a convolution and has it proved.
+
+Search: batched power iteration over all Gram matrices tells which frequencies are large; their largest eigenvalues
+are then computed closely.  Proof: one semidefiniteness check per frequency; those that fail are looked at again and
+raise mu.  Kept state: the largest frequencies with their vectors, from which a warm search starts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.proof.torus import TorusProof
+from certifier.search.matrices import Found, demand_finite
+
+Floats = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
+Pairs = NDArray[np.int64]
+
+KEPT = 8
+"""Frequencies remembered between searches."""
+COLD_STEPS = 40
+WARM_STEPS = 6
+TOLERANCE = 1e-3
+CLOSE_MARGIN = 1e-9
+ROUNDS = 8
+
+
+def prove_kernel_norm(proof: TorusProof, kept: Floats | None, *, seed: int) -> Found:
+    """The smallest norm bound that search and proof reach together.
+
+    Raises: NotProved if not even the bound without search is finite.
+    """
+    remembered = _unpack(kept, proof)
+    if remembered is not None:
+        pairs, vectors = remembered
+        values, vectors, iterations = _iterate_some(proof, pairs, vectors)
+    else:
+        pairs, values, vectors, iterations = _iterate_all(proof, seed)
+    closest = _close(proof, pairs)
+    estimate = max(float(values.max(initial=0.0)), closest)
+    mu, failing, found = estimate * (1.0 + CLOSE_MARGIN), None, closest
+    proved = False
+    for attempt in range(ROUNDS):
+        failing = proof.prove(mu, failing)
+        if len(failing) == 0:
+            proved = True
+            break
+        found = max(found, _close(proof, failing))
+        mu = max(found * (1.0 + CLOSE_MARGIN * 10.0**attempt), mu * (1.0 + CLOSE_MARGIN * 10.0**attempt))
+    upper = min(proof.norm_upper_from_mu(mu), proof.fallback_upper) if proved else proof.fallback_upper
+    below = proof.norm_upper_from_mu(max(found, estimate)) * (1.0 - 1e-12)
+    return Found(
+        upper=demand_finite(upper),
+        estimate=below,
+        iterations=iterations,
+        warm=remembered is not None,
+        vector=_pack(pairs, vectors),
+    )
+
+
+def _close(proof: TorusProof, pairs: Pairs) -> float:
+    """The largest eigenvalue over some pairs, by LAPACK; untrusted like everything here."""
+    best = 0.0
+    for _, stack, _ in proof.grams(pairs):
+        for matrix in stack:
+            best = max(best, float(np.linalg.eigvalsh(matrix)[-1]))
+    return best
+
+
+def _iterate_all(proof: TorusProof, seed: int) -> tuple[Pairs, Floats, Complexes, int]:
+    """Batched power iteration over every pair; returns the largest few."""
+    generator = np.random.default_rng(seed)
+    pairs, values, vectors = [], [], []
+    iterations = 0
+    for part, stack, _ in proof.grams(None):
+        start = generator.standard_normal((len(stack), proof.order)) + 1j * generator.standard_normal(
+            (len(stack), proof.order)
+        )
+        found, ends, steps = _power(stack, start, COLD_STEPS)
+        iterations = max(iterations, steps)
+        largest = np.argsort(found)[-KEPT:]
+        pairs.append(part[largest])
+        values.append(found[largest])
+        vectors.append(ends[largest])
+    every, each, ends = np.concatenate(pairs), np.concatenate(values), np.concatenate(vectors)
+    largest = np.argsort(each)[-KEPT:]
+    return every[largest], each[largest], ends[largest], iterations
+
+
+def _iterate_some(proof: TorusProof, pairs: Pairs, vectors: Complexes) -> tuple[Floats, Complexes, int]:
+    values, ends, iterations = np.zeros(len(pairs)), vectors.copy(), 0
+    for part, stack, _ in proof.grams(pairs):
+        places = [int(np.flatnonzero((pairs == pair).all(axis=1))[0]) for pair in part]
+        found, after, steps = _power(stack, vectors[places], WARM_STEPS)
+        values[places], ends[places] = found, after
+        iterations = max(iterations, steps)
+    return values, ends, iterations
+
+
+def _power(stack: NDArray, vectors: Complexes, steps: int) -> tuple[Floats, Complexes, int]:
+    """Power iteration on a stack of Hermitian matrices until the largest quotient settles."""
+    current = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+    best, values = 0.0, np.zeros(len(stack))
+    for step in range(1, steps + 1):
+        product = np.matmul(stack, current[:, :, None])[:, :, 0]
+        lengths = np.linalg.norm(product, axis=1)
+        values = np.real(np.sum(np.conj(current) * product, axis=1))
+        current = product / np.maximum(lengths, 1e-300)[:, None]
+        largest = float(values.max(initial=0.0))
+        if step > 1 and largest - best <= TOLERANCE * largest:
+            return values, current, step
+        best = largest
+    return values, current, steps
+
+
+def _pack(pairs: Pairs, vectors: Complexes) -> Floats:
+    """The remembered pairs and vectors as one flat real array."""
+    return np.concatenate([pairs.astype(np.float64), vectors.real, vectors.imag], axis=1).reshape(-1)
+
+
+def _unpack(kept: Floats | None, proof: TorusProof) -> tuple[Pairs, Complexes] | None:
+    """What `_pack` wrote, or None for anything else."""
+    width = 2 + 2 * proof.order
+    if kept is None or kept.ndim != 1 or kept.size == 0 or kept.size % width or kept.size > KEPT * width:
+        return None
+    table = kept.reshape(-1, width)
+    if (
+        not np.isfinite(table).all()
+        or (np.abs(table[:, 2:]) > 1e6).any()
+        or (table[:, :2] != np.floor(table[:, :2])).any()
+    ):
+        return None
+    if (table[:, 0] < 0).any() or (table[:, 0] >= proof.groups).any():
+        return None
+    if (table[:, 1] < 0).any() or (table[:, 1] >= proof.frequencies).any():
+        return None
+    pairs = np.unique(table[:, :2].astype(np.int64), axis=0, return_index=True)
+    rows = table[pairs[1]]
+    vectors = rows[:, 2 : 2 + proof.order] + 1j * rows[:, 2 + proof.order :]
+    if (np.linalg.norm(vectors, axis=1) < 1e-6).any():
+        return None
+    return pairs[0], vectors

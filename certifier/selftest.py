@@ -1,0 +1,126 @@
+"""The three self-tests of an upload; whichever fails, nothing is certified.
+
+1. engine agrees: the served engine and the bounded network differ by no more than the computed rounding bound.
+2. lower below upper: no stretch that was really observed exceeds the proved constant.
+3. attack flips nothing: gradient attacks inside the certified radii of probe inputs change no class of the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.documents import SelfTest, SelfTestCheck
+from certifier.engine import Engine
+from certifier.errors import SelfTestFailed
+from certifier.network import Network
+from certifier.proof.execution import Gains, enclose
+from certifier.search.attack import EXACT, attack_in_ball
+from certifier.serving import Decider
+from certifier.terms import PRECISIONS
+
+Floats = NDArray[np.float64]
+ATTACK_STEPS = (1.0, 0.3, 0.1)
+ATTACK_ITERATIONS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is tested: the bounded network, the engine that serves it and the constants that were proved."""
+
+    network: Network
+    engine: Engine
+    decider: Decider
+    gains: Gains
+    lower: float
+    upper: float
+
+
+def run_self_test(subject: Subject, probes: Floats) -> SelfTest:
+    """All three tests on `probes` [B, input_size], which the engine's input type must represent exactly.
+
+    Raises: SelfTestFailed, naming the test.
+    """
+    checks = [
+        _engine_agrees(subject, probes),
+        _lower_below_upper(subject),
+        _attack_flips_nothing(subject, probes),
+    ]
+    for check in checks:
+        if not check.passed:
+            raise SelfTestFailed(check.name, check.detail)
+    return SelfTest(passed=True, checks=checks)
+
+
+def _engine_agrees(subject: Subject, probes: Floats) -> SelfTestCheck:
+    enclosure = enclose(
+        subject.network,
+        probes,
+        input_radius=np.zeros_like(probes),
+        precisions=PRECISIONS,
+        gains=subject.gains,
+    )
+    served = subject.engine.run(probes)
+    usable = np.isfinite(enclosure.radius).all(axis=1) & np.isfinite(served).all(axis=1)
+    if not usable.any():
+        return SelfTestCheck(
+            name="engine agrees",
+            passed=False,
+            detail="no probe input has finite outputs and a finite rounding bound, so nothing can be compared",
+        )
+    difference = np.abs(served - enclosure.centre)[usable]
+    allowed = enclosure.radius[usable]
+    passed = bool((difference <= allowed).all())
+    ratio = float(np.max(np.divide(difference, allowed, out=np.zeros_like(difference), where=allowed > 0)))
+    detail = (
+        f"{int(usable.sum())} of {len(probes)} probe inputs compared; largest difference {difference.max():.3g}, "
+        f"at most {ratio:.3g} of the computed rounding bound"
+    )
+    return SelfTestCheck(name="engine agrees", passed=passed, detail=detail)
+
+
+def _lower_below_upper(subject: Subject) -> SelfTestCheck:
+    return SelfTestCheck(
+        name="lower below upper",
+        passed=subject.lower <= subject.upper,
+        detail=f"observed stretch {subject.lower:.6g}, proved constant {subject.upper:.6g}",
+    )
+
+
+def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
+    decider, network = subject.decider, subject.network
+    if decider.task == "regression":
+        return SelfTestCheck(name="attack flips nothing", passed=True, detail="a regressor has no class to flip")
+    clean = enclose(network, probes, input_radius=np.zeros_like(probes), precisions=EXACT, gains=subject.gains)
+    decisions = [decider.decide(row, stray) for row, stray in zip(clean.centre, clean.radius, strict=True)]
+    radii = np.array([min(decision.radius, 1e6) for decision in decisions])
+    attacked = radii > 0
+    if not attacked.any():
+        return SelfTestCheck(
+            name="attack flips nothing", passed=True, detail="no probe input has a positive radius to attack"
+        )
+    chosen = [decision for decision, keep in zip(decisions, attacked, strict=True) if keep]
+
+    def gradient(logits: Floats) -> Floats:
+        return np.array([decider.margin_gradient(row, d.label) for row, d in zip(logits, chosen, strict=True)])
+
+    tries = 0
+    for points in attack_in_ball(
+        network, probes[attacked], radii[attacked], gradient, iterations=ATTACK_ITERATIONS, steps=ATTACK_STEPS
+    ):
+        reached = enclose(network, points, input_radius=np.zeros_like(points), precisions=EXACT, gains=subject.gains)
+        for decision, row, stray in zip(chosen, reached.centre, reached.radius, strict=True):
+            tries += 1
+            if decider.surely_flipped(decision.label, row, stray):
+                return SelfTestCheck(
+                    name="attack flips nothing",
+                    passed=False,
+                    detail=f"a point within the certified radius {decision.radius:.6g} has another class",
+                )
+    return SelfTestCheck(
+        name="attack flips nothing",
+        passed=True,
+        detail=f"{tries} gradient attacks inside {len(chosen)} certified radii flipped nothing",
+    )

@@ -1,0 +1,240 @@
+"""What a network is made of: affine maps, elementwise activations and contractions of vectors.
+
+A term reads named values and writes one.  Values are flat row-major vectors of one input row; every method takes a
+batch `[B, n]`.  A term answers for its facets, none of which has a default: what it computes (`evaluate`), how a
+gradient passes through it (`pullback`, used by searches only), what bounds its Lipschitz constant, and how far a
+floating-point execution may stray (`stray`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.operators import Operator
+from certifier.proof.rounding import gamma_upper
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """The unit roundoff of an execution, and the largest magnitude that may be flushed to zero.
+
+    `unit` includes the float64 reference's own roundoff; underflow flushes to zero at worst (assumption A2).
+    """
+
+    unit: float
+    tiny: float
+
+
+PRECISIONS = {
+    "float64": Precision(unit=2.0**-53, tiny=2.0**-1022),
+    "float32": Precision(unit=2.0**-24 + 2.0**-52, tiny=2.0**-126),
+    "float16": Precision(unit=2.0**-11 + 2.0**-52, tiny=2.0**-14),
+    "bfloat16": Precision(unit=2.0**-8 + 2.0**-52, tiny=2.0**-126),
+}
+
+
+class Term(ABC):
+    """One step of a network: reads `sources`, writes `output` of tensor shape `shape` in the engine's `dtype`."""
+
+    name: str
+    operator: str
+    sources: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @abstractmethod
+    def evaluate(self, *values: Array) -> Array:
+        """The term's value in float64, each step rounded to nearest.  Shapes: [B, n_i] each -> [B, m]."""
+
+    @abstractmethod
+    def pullback(self, gradient: Array, *values: Array) -> tuple[Array, ...]:
+        """The gradient with respect to each source, given that of the output (for searches, not proofs)."""
+
+    @abstractmethod
+    def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        """Entrywise bound of |executed - output| for any execution at precision `at`.
+
+        `values` are the computed centres of the sources, the executed sources lie within `radii` of them, and
+        `output` is `evaluate(*values)` as computed in float64 (its own rounding is covered: `at.unit` includes it).
+        The exact network is the execution that rounds nothing, so float64's own bound covers it.  The caller widens
+        the result for the rounding of this very formula (`certifier.proof.execution`).
+        """
+
+    @abstractmethod
+    def own_rounding(
+        self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision
+    ) -> Array | None:
+        """The share of `stray` that this term adds itself, at sources within `radii`; None if it is not told apart."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Term):
+    """y = sum_i A_i x_i + b: every linear map, addition and concatenation.
+
+    `arrangement` tells how the parts lie: "sum" anywhere, "stack" in disjoint rows.  `offset_magnitude` bounds
+    entrywise what the engine adds up to form b; `roundings` counts the roundings an entry may suffer beyond the
+    products of its fan-in.
+    """
+
+    name: str
+    operator: str
+    sources: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    operators: tuple[Operator, ...]
+    offset: Array | None
+    offset_magnitude: Array | None
+    arrangement: Literal["sum", "stack"]
+    roundings: int
+
+    def evaluate(self, *values: Array) -> Array:
+        total = self.operators[0].forward(values[0])
+        for operator, value in zip(self.operators[1:], values[1:], strict=True):
+            total = total + operator.forward(value)
+        return total if self.offset is None else total + self.offset
+
+    def pullback(self, gradient: Array, *values: Array) -> tuple[Array, ...]:
+        return tuple(operator.adjoint(gradient) for operator in self.operators)
+
+    @property
+    def is_exact(self) -> bool:
+        """The engine only moves numbers here, so nothing is rounded."""
+        moves = all(operator.fan_in == 0 for operator in self.operators)
+        return moves and self.roundings == 0 and self.offset is None
+
+    def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        carried = np.zeros_like(output)
+        for operator, radius in zip(self.operators, radii, strict=True):
+            carried = carried + operator.absolute().forward(radius)
+        return carried + self.own_rounding(values, radii, output, at)
+
+    def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        if self.is_exact:
+            return np.zeros_like(output)
+        size, fan_in = np.zeros_like(output), 0
+        for operator, value, radius in zip(self.operators, values, radii, strict=True):
+            size = size + operator.absolute().forward(abs(value) + radius)
+            fan_in = max(fan_in, operator.fan_in)
+        if self.offset_magnitude is not None:
+            size = size + self.offset_magnitude
+        count = fan_in + self.roundings + len(self.operators)
+        if count * at.unit >= 0.25:
+            # The error analysis of a sum needs few enough summands for the precision.
+            return np.full_like(output, np.inf)
+        return gamma_upper(count, at.unit) * size + 2 * count * at.tiny
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Elementwise:
+    """A scalar function with its slope interval: lower (y-x) <= f(y)-f(x) <= upper (y-x) for all x <= y.
+
+    Slopes are rounded outward; they are scalars or arrays that match the flat value.  `ulps` bounds the relative
+    error of the engine's kernel in units of roundoff, `absolute_ulps` its absolute error in the same units
+    (assumption A5).
+    """
+
+    name: str
+    evaluate: Callable[[Array], Array]
+    derivative: Callable[[Array], Array]
+    slope_lower: float | Array
+    slope_upper: float | Array
+    ulps: float
+    absolute_ulps: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activation(Term):
+    """h_i = f(y_i) for a slope-restricted scalar function f."""
+
+    name: str
+    operator: str
+    sources: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    function: Elementwise
+
+    def evaluate(self, *values: Array) -> Array:
+        return self.function.evaluate(values[0])
+
+    def pullback(self, gradient: Array, *values: Array) -> tuple[Array, ...]:
+        return (gradient * self.function.derivative(values[0]),)
+
+    @property
+    def steepest(self) -> Array:
+        """max |slope|, per entry or for all."""
+        return np.maximum(np.abs(self.function.slope_lower), np.abs(self.function.slope_upper))
+
+    def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        return self.steepest * radii[0] + self.own_rounding(values, radii, output, at)
+
+    def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        if self.function.ulps == 0 and self.function.absolute_ulps == 0:
+            return np.zeros_like(output)
+        reach = abs(output) + self.steepest * radii[0]
+        return at.unit * (self.function.ulps * reach + self.function.absolute_ulps) + 4 * at.tiny
+
+
+class VectorFunction(ABC):
+    """A map of vectors with a proved Lipschitz constant in L2, independent of the input."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def constant_upper(self) -> float:
+        """||F(x) - F(y)|| <= constant_upper ||x - y|| for all x, y; rounded up."""
+
+    @abstractmethod
+    def evaluate(self, x: Array) -> Array:
+        """F in float64.  Shapes: [B, n] -> [B, m]."""
+
+    @abstractmethod
+    def pullback(self, gradient: Array, x: Array) -> Array:
+        """J(x)^T gradient (for searches)."""
+
+    @abstractmethod
+    def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
+        """Entrywise bound of |executed F(x') - output| over |x'-x| <= radius, as `Term.stray` defines it."""
+
+    @property
+    def only_selects(self) -> bool:
+        """Whether the kernel only picks entries, so that it rounds nothing; False is always safe."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contraction(Term):
+    """h = F(y) for a vector function F of known constant: poolings, softmax, normalisations."""
+
+    name: str
+    operator: str
+    sources: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    function: VectorFunction
+
+    def evaluate(self, *values: Array) -> Array:
+        return self.function.evaluate(values[0])
+
+    def pullback(self, gradient: Array, *values: Array) -> tuple[Array, ...]:
+        return (self.function.pullback(gradient, values[0]),)
+
+    def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        return self.function.stray(values[0], radii[0], output, at)
+
+    def own_rounding(
+        self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision
+    ) -> Array | None:
+        return np.zeros_like(output) if self.function.only_selects else None

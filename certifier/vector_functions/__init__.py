@@ -1,0 +1,1 @@
+"""Maps of vectors with a proved Lipschitz constant: poolings, reductions, softmax, normalisations."""
