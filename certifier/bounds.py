@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from certifier.certificates import Constants
-from certifier.network import Network
+from certifier.flow import Network
 from certifier.norms import Norms
 from certifier.operators import Sum
 from certifier.paths import Chain, Paths

@@ -33,14 +33,23 @@ class Constants:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
-    """A label and how far the input may move without changing it; `because` says why a radius is 0."""
+class Decisions:
+    """Per row a label and how far the input may move without changing it; `because` says why a radius is 0.
 
-    label: int
-    runner_up: int | None
-    margin: float
-    radius: float
-    because: str | None
+    Shapes: all [B]; `because` holds None where the radius is positive.
+    """
+
+    label: NDArray[np.intp]
+    runner_up: NDArray[np.intp]
+    margin: Floats
+    radius: Floats
+    because: list[str | None]
+
+
+NOT_FINITE = "the logits are not finite"
+TIED = "the two largest logits are tied"
+WITHIN_ROUNDING = "the margin is within the rounding error of computing it"
+TOO_SMALL = "the margin is too small for a positive radius"
 
 
 def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:
@@ -53,68 +62,66 @@ def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:
     # The quotient is within half an ulp; two steps down are strictly below the real quotient.
     below = np.nextafter(np.nextafter(quotient, -np.inf), -np.inf)
     below = np.where(np.isfinite(below), below, np.where(quotient > 0, LARGEST, 0.0))
-    return np.where((margin_lower > 0) & (below > 0), np.minimum(below, LARGEST), 0.0)
+    return np.asarray(np.where((margin_lower > 0) & (below > 0), np.minimum(below, LARGEST), 0.0))
 
 
-def decide(logits: Floats, stray: Floats, constants: Constants) -> Decision:
-    """The class of one row and its certified radius.
+def decide(logits: Floats, stray: Floats, pairs: Floats) -> Decisions:
+    """The class of every row and its certified radius.
 
-    `logits` are computed values and |exact - logits| <= stray entrywise.  Shapes: both [c], c >= 2.
-    Ties, NaN, infinite logits and margins that rounding could hide get radius 0.
+    `logits` are computed values and |exact - logits| <= stray entrywise.  Ties, NaN, infinite logits and margins that
+    rounding could hide get radius 0.
+    Shapes: logits and stray [B, c], c >= 2; pairs [c, c].
     """
-    if constants.pairs is None:
-        raise ValueError("a classifier needs pair constants")
-    count = logits.size
-    if not np.isfinite(logits).all():
-        return Decision(label=0, runner_up=None, margin=0.0, radius=0.0, because="the logits are not finite")
-    order = np.argsort(-logits, kind="stable")
-    label, runner_up = int(order[0]), int(order[1])
-    margin = float(logits[label] - logits[runner_up])
-    if margin == 0.0:
-        return Decision(
-            label=label,
-            runner_up=runner_up,
-            margin=0.0,
-            radius=0.0,
-            because="the two largest logits are tied",
-        )
-    others = np.arange(count) != label
-    allowance = add_upper(stray[others], stray[label])
-    exact_margin = np.nextafter(logits[label] - logits[others], -np.inf)
-    margin_lower = np.nextafter(exact_margin - allowance, -np.inf)
-    if not (margin_lower > 0).all():
-        return Decision(
-            label=label,
-            runner_up=runner_up,
-            margin=margin,
-            radius=0.0,
-            because="the margin is within the rounding error of computing it",
-        )
-    radius = float(strictly_below(margin_lower, constants.pairs[label][others]).min())
-    because = "the margin is too small for a positive radius" if radius == 0.0 else None
-    return Decision(label=label, runner_up=runner_up, margin=margin, radius=radius, because=because)
+    count = np.arange(len(logits))
+    finite = np.isfinite(logits).all(axis=1)
+    usable = np.where(finite[:, None], logits, 0.0)
+    label = np.asarray(np.argmax(usable, axis=1))
+    others = usable.copy()
+    others[count, label] = -np.inf
+    runner_up = np.asarray(np.argmax(others, axis=1))
+    margin = usable[count, label] - usable[count, runner_up]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Each difference is within one step of the real one, as is each subtraction of what rounding may hide.
+        gaps = np.nextafter(usable[count, label][:, None] - usable, -np.inf)
+        allowance = add_upper(stray, stray[count, label][:, None])
+        margin_lower = np.nextafter(gaps - allowance, -np.inf)
+    margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
+    radii = strictly_below(margin_lower, pairs[label])
+    radii[count, label] = LARGEST
+    margin_lower[count, label] = np.inf
+    radius = np.where(finite, radii.min(axis=1), 0.0)
+    reasons = np.select(
+        [~finite, margin == 0.0, margin_lower.min(axis=1) <= 0, radius == 0.0],
+        [NOT_FINITE, TIED, WITHIN_ROUNDING, TOO_SMALL],
+        default="",
+    )
+    return Decisions(
+        label=label, runner_up=runner_up, margin=margin, radius=radius, because=[str(text) or None for text in reasons]
+    )
 
 
-def decide_binary(logit: float, stray: float, threshold_logit: float, threshold_stray: float, upper: float) -> Decision:
-    """The side of the threshold that one logit is on, and its certified radius |f - theta| / L."""
-    gap = logit - threshold_logit
-    if not np.isfinite(gap):
-        return Decision(label=0, runner_up=1, margin=0.0, radius=0.0, because="the logit is not finite")
-    label = int(gap > 0)
-    margin = abs(gap)
-    allowance = float(add_upper(np.float64(stray), np.float64(threshold_stray)))
-    margin_lower = np.nextafter(np.nextafter(margin, -np.inf) - allowance, -np.inf)
-    if margin_lower <= 0:
-        return Decision(
-            label=label,
-            runner_up=1 - label,
-            margin=margin,
-            radius=0.0,
-            because="the logit is at the threshold, within the rounding error of computing it",
-        )
-    radius = float(strictly_below(np.array([margin_lower]), np.array([upper]))[0])
-    because = "the margin is too small for a positive radius" if radius == 0.0 else None
-    return Decision(label=label, runner_up=1 - label, margin=margin, radius=radius, because=because)
+def decide_binary(logits: Floats, stray: Floats, threshold: tuple[float, float], upper: float) -> Decisions:
+    """The side of the threshold that every row's logit is on, and its certified radius |f - theta| / L.
+
+    `threshold` is theta as computed with a bound of its own rounding error.  Shapes: logits and stray [B].
+    """
+    theta, theta_stray = threshold
+    finite = np.isfinite(logits)
+    gap = np.where(finite, logits, theta) - theta
+    label = (gap > 0).astype(np.intp)
+    margin = np.abs(gap)
+    with np.errstate(over="ignore", invalid="ignore"):
+        margin_lower = np.nextafter(np.nextafter(margin, -np.inf) - add_upper(stray, theta_stray), -np.inf)
+    margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
+    radius = np.where(finite, strictly_below(margin_lower, np.full_like(margin_lower, upper)), 0.0)
+    reasons = np.select(
+        [~finite, margin == 0.0, margin_lower <= 0, radius == 0.0],
+        [NOT_FINITE, "the logit is at the threshold", WITHIN_ROUNDING, TOO_SMALL],
+        default="",
+    )
+    return Decisions(
+        label=label, runner_up=1 - label, margin=margin, radius=radius, because=[str(text) or None for text in reasons]
+    )
 
 
 def output_reach(constants: Constants, distance_upper: float, count: int) -> Floats:

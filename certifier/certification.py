@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Callable
@@ -25,11 +26,13 @@ from certifier.documents import (
 )
 from certifier.engine import Engine, engine_name
 from certifier.errors import InvalidInput, NotProved, UnsupportedModel
+from certifier.flow import Network
 from certifier.graph import Tensor
 from certifier.limits import Limits
-from certifier.network import Network, build_network
+from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.proof.execution import Gain, Gains
+from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
 from certifier.reading.formats import read_model
 from certifier.reading.preprocessing import with_preprocessing
 from certifier.search.attack import probe_inputs, stretch_search
@@ -84,7 +87,7 @@ def certify(
         graph = with_preprocessing(graph, options.preprocessing)
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
     task, task_notes = _task(network, options)
-    served = network.served_model()
+    served = served_model(network)
     engine = Engine(served, network.input)
 
     progress("bounding the layers", 0.1)
@@ -155,6 +158,8 @@ def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
         raise InvalidInput("options.task", f"a binary classifier has one output, but the model has {size}")
     if options.task == "auto" and options.threshold is not None and size != 1:
         raise InvalidInput("options.threshold", f"applies to a single output, but the model has {size}")
+    if options.task == "auto" and size > MAXIMAL_PAIR_OUTPUTS:
+        return "regression", [f"{size} outputs are more than a pair table holds, so they are taken as a regressor's"]
     if options.task == "classification" or (options.task == "auto" and is_vector):
         return "classification", []
     if options.task == "binary" or (options.task == "auto" and size == 1 and _is_binary(network, options)):
@@ -170,7 +175,7 @@ def _is_binary(network: Network, options: CertifyOptions) -> bool:
 
 def _with_loose_pairs(constants: Constants, count: int) -> Constants:
     """Pair constants where no readout exists: f_t - f_j is sqrt(2) L-Lipschitz."""
-    if count > 2048:
+    if count > MAXIMAL_PAIR_OUTPUTS:
         raise UnsupportedModel(f"{count} classes are more than a pair table holds; certify the model as a regressor")
     pairs = np.full((count, count), np.nextafter(constants.upper * math.sqrt(2.0), np.inf) * (1 + 2.0**-50))
     np.fill_diagonal(pairs, 0.0)
@@ -204,9 +209,11 @@ def pack_constants(constants: Constants, gains: Gains) -> bytes:
         arrays["outputs"] = constants.outputs
     if constants.pairs is not None:
         arrays["pairs"] = constants.pairs
-    for output, gain in gains.items():
+    # Names of tensors are the model's own and may be anything, so they are kept as data, never as keys.
+    arrays["gain_outputs"] = np.frombuffer(json.dumps(list(gains)).encode(), dtype=np.uint8)
+    for position, gain in enumerate(gains.values()):
         # NaN stands for no chain; the first entry is the chain, the rest the sources.
-        arrays[f"gain:{output}"] = np.array([np.nan if gain.chain is None else gain.chain, *gain.sources])
+        arrays[f"gain_{position}"] = np.array([np.nan if gain.chain is None else gain.chain, *gain.sources])
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
@@ -220,9 +227,8 @@ def unpack_constants(data: bytes) -> tuple[Constants, Gains]:
             outputs=arrays["outputs"] if "outputs" in arrays else None,
             pairs=arrays["pairs"] if "pairs" in arrays else None,
         )
-        gains = {
-            key.removeprefix("gain:"): _unpack_gain(arrays[key]) for key in arrays.files if key.startswith("gain:")
-        }
+        outputs = json.loads(bytes(arrays["gain_outputs"]))
+        gains = {output: _unpack_gain(arrays[f"gain_{position}"]) for position, output in enumerate(outputs)}
     return constants, gains
 
 

@@ -1,7 +1,7 @@
 """The engine that serves: onnxruntime on the CPU, one input row at a time, with its freedom pinned down.
 
 One row at a time, because the graph that was bounded is that of one row, and because batched answers need not be
-bitwise equal to single ones (docs/adr/0003).  Telemetry is switched off before onnxruntime is first imported.
+bitwise equal to single ones (docs/adr/0004).  Telemetry is switched off before onnxruntime is first imported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Engine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        # No fusion: the weights that run are the weights that were bounded.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
         if source.dtype not in DTYPES:
             raise UnsupportedModel(f"the engine cannot be fed {source.dtype}")

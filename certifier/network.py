@@ -7,15 +7,12 @@ runs.  Both come from the same walk over the nodes, so what is served is what wa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
+from certifier.flow import Head, Network
 from certifier.graph import FLOATING, Graph, Node, Tensor
 from certifier.graph import Array as AnyArray
 from certifier.limits import Limits
@@ -23,88 +20,6 @@ from certifier.reading.folding import FOLDABLE, fold
 from certifier.reading.writing import write_onnx
 from certifier.rules import registry
 from certifier.terms import Term
-
-Array = NDArray[Any]
-Head = Literal["softmax", "sigmoid", None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Network:
-    """Ordered terms from `input` to `output`, for one input row.
-
-    `head` names the trailing function that was cut off: the outputs here are the logits before it.
-    """
-
-    input: Tensor
-    output: str
-    output_shape: tuple[int, ...]
-    terms: tuple[Term, ...]
-    served: Graph
-    head: Head
-    notes: tuple[str, ...]
-
-    @property
-    def input_size(self) -> int:
-        """Entries of one input row."""
-        return math.prod(self.input.shape)
-
-    @property
-    def output_size(self) -> int:
-        """Entries of one output row."""
-        return math.prod(self.output_shape)
-
-    @cached_property
-    def sizes(self) -> Mapping[str, int]:
-        """Entries of every value, by name."""
-        return {
-            self.input.name: self.input_size,
-            **{term.output: math.prod(term.shape) for term in self.terms},
-        }
-
-    @cached_property
-    def last_reader(self) -> Mapping[str, int]:
-        """The position of the last term that reads a value."""
-        return {source: position for position, term in enumerate(self.terms) for source in term.sources}
-
-    def walk(self, x: Array) -> Iterator[tuple[Term, tuple[Array, ...], Array]]:
-        """Every term with the values it read and the value it wrote, dropping values that nobody reads any more."""
-        values = {self.input.name: x}
-        for position, term in enumerate(self.terms):
-            read = tuple(values[source] for source in term.sources)
-            value = term.evaluate(*read)
-            yield term, read, value
-            values[term.output] = value
-            for source in term.sources:
-                if self.last_reader[source] == position and source != self.output:
-                    values.pop(source, None)
-
-    def evaluate(self, x: Array) -> Array:
-        """f(x) in float64, each step rounded to nearest.  Shapes: [B, input_size] -> [B, output_size]."""
-        out = x
-        for term, _, value in self.walk(x):
-            if term.output == self.output:
-                out = value
-        return out
-
-    def pullback(self, x: Array, gradient: Array) -> tuple[Array, Array]:
-        """f(x) and J(x)^T gradient, for searches.  Shapes: x [B, n], gradient [B, c]."""
-        steps = list(self.walk(x))
-        gradients: dict[str, Array] = {self.output: gradient}
-        out = x
-        for term, read, value in reversed(steps):
-            if term.output == self.output:
-                out = value
-            incoming = gradients.pop(term.output, None)
-            if incoming is None:
-                continue
-            for source, part in zip(term.sources, term.pullback(incoming, *read), strict=True):
-                gradients[source] = gradients[source] + part if source in gradients else part
-        return out, gradients.get(self.input.name, np.zeros_like(x))
-
-    def served_model(self) -> bytes:
-        """The folded graph as ONNX, for one input row."""
-        dtype = next((term.dtype for term in self.terms if term.output == self.output), self.input.dtype)
-        return write_onnx(self.served, output_shapes=(self.output_shape,), output_dtype=dtype)
 
 
 def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
@@ -183,6 +98,8 @@ class _Walk:
         self.dtypes: dict[str, str] = {source.name: source.dtype}
         self.terms: list[Term] = []
         self.kept: list[Node] = []
+        self.elements = sum(value.size for value in graph.constants.values())
+        self.names = {name for each in graph.nodes for name in (*each.inputs, *each.outputs)} | {source.name}
 
     def visit(self, node: Node) -> None:
         """Fold the node or apply its rule."""
@@ -193,9 +110,14 @@ class _Walk:
         if node.domain == "" and node.operator in ("Shape", "Size") and live:
             self._fold_shape(node)
         elif not live and (node.operator in FOLDABLE or node.inputs):
-            self.constants.update(fold(node, self.constants, opset=self.graph.opset, limits=self.limits))
+            self._keep(fold(node, self.constants, opset=self.graph.opset, limits=self.limits), node)
         else:
             self._apply(node, live)
+
+    def _demand_fresh(self, name: str, node: Node) -> None:
+        """No two values share a name, not even a model's tensor and one that a rule made up."""
+        if name in self.shapes or name in self.constants or (name in self.names and name not in node.outputs):
+            raise MalformedModel(f"node {node.name!r}: the name {name!r} is used for two different values")
 
     def _fold_shape(self, node: Node) -> None:
         shape = np.array(self.shapes[node.inputs[0]], dtype=np.int64)
@@ -206,7 +128,14 @@ class _Walk:
             start = int(node.attributes.get("start", 0))  # pyright: ignore[reportArgumentType]
             end = int(node.attributes.get("end", rank))  # pyright: ignore[reportArgumentType]
             value = shape[slice(start, end)]
-        self.constants[node.outputs[0]] = value
+        self._keep({node.outputs[0]: value}, node)
+
+    def _keep(self, folded: dict[str, AnyArray], node: Node) -> None:
+        for name, value in folded.items():
+            self._demand_fresh(name, node)
+            self.elements += value.size
+            self.limits.demand("elements", self.elements, f"node {node.name!r}")
+        self.constants.update(folded)
 
     def _apply(self, node: Node, live: list[str]) -> None:
         entry = registry.find(node)
@@ -218,6 +147,7 @@ class _Walk:
             shapes={name: self.shapes[name] for name in live},
             constants={name: self.constants[name] for name in node.inputs if name in self.constants},
             dtype=dtypes.pop() if dtypes else "float32",
+            limits=self.limits,
         )
         try:
             terms = entry.apply(site)
@@ -225,6 +155,7 @@ class _Walk:
             # Shapes that do not fit one another surface as numpy errors inside a rule.
             raise UnsupportedNode(node.name, node.operator, f"its shapes or attributes do not fit: {error}") from error
         for term in terms:
+            self._demand_fresh(term.output, node)
             self.limits.demand("value_elements", math.prod(term.shape), f"node {node.name!r}")
             if min(term.shape, default=1) < 1:
                 raise UnsupportedNode(node.name, node.operator, "computes an empty tensor")
@@ -258,3 +189,9 @@ def _reaching(terms: list[Term], output: str) -> tuple[Term, ...]:
             kept.append(term)
             wanted.update(term.sources)
     return tuple(kept[::-1])
+
+
+def served_model(network: Network) -> bytes:
+    """The graph that was bounded, as ONNX for one input row."""
+    dtype = next((term.dtype for term in network.terms if term.output == network.output), network.input.dtype)
+    return write_onnx(network.served, output_shapes=(network.output_shape,), output_dtype=dtype)

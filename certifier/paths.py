@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from certifier.network import Network
+from certifier.flow import Network
 from certifier.operators import Identity, Operator, Sum, compose
 from certifier.terms import Affine, Term
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.certificates import LARGEST, Decision, output_reach
+from certifier.certificates import LARGEST, output_reach
 from certifier.certification import unpack_constants
 from certifier.documents import (
     Certificate,
@@ -35,6 +35,7 @@ from certifier.transforms import InputTransform
 
 Floats = NDArray[np.float64]
 
+DISAGREEMENT = "the engine's label differs from that of the exact network"
 CHUNK_ELEMENTS = 2**22
 """Rows are evaluated together as long as all their values stay below this many entries."""
 
@@ -82,63 +83,48 @@ class Predictor:
 
     def _predict(self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float) -> list[RowPrediction]:
         served = self._engine.run(rows)
-        enclosure = self._enclose(rows, strays)
-        return [
-            self._row(outputs, centre, radius, epsilon, stretch)
-            for outputs, centre, radius in zip(served, enclosure.centre, enclosure.radius, strict=True)
-        ]
-
-    def _row(
-        self, served: Floats, centre: Floats, stray: Floats, epsilon: float | None, stretch: float
-    ) -> RowPrediction:
         if not np.isfinite(served).all():
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
-        bounds = None if epsilon is None else self._output_bounds(centre, stray, epsilon, stretch)
+        enclosure = self._enclose(rows, strays)
+        bounds: list[OutputBounds] | list[None] = [None] * len(rows)
+        if epsilon is not None:
+            bounds = self._output_bounds(enclosure, epsilon, stretch)
         if self.certificate.task == "regression":
-            return RowPrediction(
-                label=None,
-                runner_up=None,
-                logits=served.tolist(),
-                margin=None,
-                radius=None,
-                certified=None,
-                output_bounds=bounds,
-                because="a regressor has no class, so there is no radius",
-            )
-        exact = self._decider.decide(centre, stray)
+            return [_regression(outputs, bound) for outputs, bound in zip(served.tolist(), bounds, strict=True)]
+        exact = self._decider.decide(enclosure.centre, enclosure.radius)
         shown = self._decider.decide(served, np.zeros_like(served))
-        radius, because = self._radius(exact, shown, stretch)
-        return RowPrediction(
-            label=shown.label,
-            runner_up=shown.runner_up,
-            logits=served.tolist(),
-            margin=shown.margin,
-            radius=radius,
-            certified=None if epsilon is None else radius > epsilon,
-            output_bounds=bounds,
-            because=because,
-        )
+        radius = exact.radius
+        if stretch != 1.0:
+            radius = np.where(radius == LARGEST, LARGEST, div_lower(radius, stretch))
+        disagree = (exact.label != shown.label) & (radius > 0)
+        radius = np.where(disagree, 0.0, radius)
+        return [
+            RowPrediction(
+                label=int(shown.label[row]),
+                runner_up=int(shown.runner_up[row]),
+                logits=served[row].tolist(),
+                margin=float(shown.margin[row]),
+                radius=float(radius[row]),
+                certified=None if epsilon is None else bool(radius[row] > epsilon),
+                output_bounds=bounds[row],
+                because=DISAGREEMENT if disagree[row] else exact.because[row],
+            )
+            for row in range(len(rows))
+        ]
 
-    @staticmethod
-    def _radius(exact: Decision, shown: Decision, stretch: float) -> tuple[float, str | None]:
-        """The radius in the caller's units, 0 where the engine and the exact network disagree."""
-        if exact.radius > 0 and exact.label != shown.label:
-            return 0.0, "the engine's label differs from that of the exact network"
-        if exact.radius == LARGEST or stretch == 1.0:
-            return exact.radius, exact.because
-        return float(div_lower(exact.radius, stretch)), exact.because
-
-    def _output_bounds(self, centre: Floats, stray: Floats, epsilon: float, stretch: float) -> OutputBounds:
+    def _output_bounds(self, enclosure: Enclosure, epsilon: float, stretch: float) -> list[OutputBounds]:
         distance = float(mul_upper(epsilon, stretch))
-        reach = add_upper(output_reach(self._constants, distance, centre.size), stray)
-        lower, upper = -add_upper(-centre, reach), add_upper(centre, reach)
-        return OutputBounds(
-            epsilon=epsilon,
-            l2=float(mul_upper(self._constants.upper, distance)),
-            intervals=[
-                OutputInterval(lower=float(low), upper=float(high)) for low, high in zip(lower, upper, strict=True)
-            ],
-        )
+        reach = add_upper(output_reach(self._constants, distance, enclosure.centre.shape[1]), enclosure.radius)
+        lower, upper = -add_upper(-enclosure.centre, reach), add_upper(enclosure.centre, reach)
+        length = float(mul_upper(self._constants.upper, distance))
+        return [
+            OutputBounds(
+                epsilon=epsilon,
+                l2=length,
+                intervals=[OutputInterval(lower=low, upper=high) for low, high in zip(lows, highs, strict=True)],
+            )
+            for lows, highs in zip(lower.tolist(), upper.tolist(), strict=True)
+        ]
 
     def compare(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[RowComparison]:
         """Input and output differences of paired rows, with their proved bounds.
@@ -190,6 +176,19 @@ class Predictor:
         if bad.any():
             raise InvalidInput(field, f"row {int(np.argmax(bad))} holds NaN or infinite values")
         return rows
+
+
+def _regression(outputs: list[float], bounds: OutputBounds | None) -> RowPrediction:
+    return RowPrediction(
+        label=None,
+        runner_up=None,
+        logits=outputs,
+        margin=None,
+        radius=None,
+        certified=None,
+        output_bounds=bounds,
+        because="a regressor has no class, so there is no radius",
+    )
 
 
 def _distance_upper(x: Floats, y: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""How the outputs of one row become a decision, for each kind of task."""
+"""How rows of outputs become decisions, for each kind of task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.certificates import Constants, Decision, decide, decide_binary
+from certifier.certificates import Constants, Decisions, decide, decide_binary
 from certifier.documents import Task
 
 Floats = NDArray[np.float64]
@@ -31,31 +31,36 @@ class Decider:
         # Two libm calls within two units of roundoff each and one subtraction.
         return first - second, 2.0**-50 * (abs(first) + abs(second))
 
-    def decide(self, outputs: Floats, stray: Floats) -> Decision:
-        """The class and radius of one row whose exact outputs are within `stray` of `outputs`."""
-        if self.task == "classification":
-            return decide(outputs, stray, self.constants)
-        theta, theta_stray = self.threshold_logit
-        return decide_binary(float(outputs[0]), float(stray[0]), theta, theta_stray, self.constants.upper)
+    def decide(self, outputs: Floats, stray: Floats) -> Decisions:
+        """The class and radius of every row whose exact outputs are within `stray` of `outputs`.
 
-    def margin_gradient(self, outputs: Floats, label: int) -> Floats:
-        """The gradient of the label's margin over the best other class with respect to the outputs."""
+        Shapes: both [B, c].
+        """
+        if self.task == "classification":
+            assert self.constants.pairs is not None
+            return decide(outputs, stray, self.constants.pairs)
+        return decide_binary(outputs[:, 0], stray[:, 0], self.threshold_logit, self.constants.upper)
+
+    def margin_gradient(self, outputs: Floats, label: NDArray[np.intp]) -> Floats:
+        """The gradient of each label's margin over the best other class with respect to the outputs [B, c]."""
         gradient = np.zeros_like(outputs)
+        count = np.arange(len(outputs))
         if self.task == "binary":
-            gradient[0] = 1.0 if label else -1.0
+            gradient[:, 0] = np.where(label > 0, 1.0, -1.0)
             return gradient
         others = outputs.copy()
-        others[label] = -np.inf
-        gradient[label], gradient[int(np.argmax(others))] = 1.0, -1.0
+        others[count, label] = -np.inf
+        gradient[count, label] = 1.0
+        gradient[count, np.argmax(others, axis=1)] = -1.0
         return gradient
 
-    def surely_flipped(self, label: int, outputs: Floats, stray: Floats) -> bool:
-        """Whether the exact class certainly differs from `label`."""
+    def surely_flipped(self, label: NDArray[np.intp], outputs: Floats, stray: Floats) -> NDArray[np.bool_]:
+        """Whether each row's exact class certainly differs from `label`.  Shapes: [B], [B, c], [B, c] -> [B]."""
         if self.task == "binary":
             theta, theta_stray = self.threshold_logit
-            gap = float(outputs[0]) - theta
-            slack = float(stray[0]) + theta_stray
-            return gap < -slack if label else gap > slack
-        others = np.arange(outputs.size) != label
-        lead = outputs[others] - stray[others] - (outputs[label] + stray[label])
-        return bool((lead > 0).any())
+            gap, slack = outputs[:, 0] - theta, stray[:, 0] + theta_stray
+            return np.asarray(np.where(label > 0, gap < -slack, gap > slack), dtype=np.bool_)
+        count = np.arange(len(outputs))
+        lead = outputs - stray - (outputs[count, label] + stray[count, label])[:, None]
+        lead[count, label] = -np.inf
+        return np.asarray((lead > 0).any(axis=1))

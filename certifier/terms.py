@@ -26,15 +26,17 @@ Array = NDArray[Any]
 class Precision:
     """The unit roundoff of an execution, and the largest magnitude that may be flushed to zero.
 
-    `unit` includes the float64 reference's own roundoff; underflow flushes to zero at worst (assumption A2).
+    For an engine `unit` includes the float64 reference's own roundoff; underflow flushes to zero at worst (A2).
     """
 
     unit: float
     tiny: float
 
 
+REFERENCE = Precision(unit=2.0**-53, tiny=2.0**-1022)
+"""The float64 reference against the exact network, which is the execution that rounds nothing."""
 PRECISIONS = {
-    "float64": Precision(unit=2.0**-53, tiny=2.0**-1022),
+    "float64": Precision(unit=2.0**-52, tiny=2.0**-1022),
     "float32": Precision(unit=2.0**-24 + 2.0**-52, tiny=2.0**-126),
     "float16": Precision(unit=2.0**-11 + 2.0**-52, tiny=2.0**-14),
     "bfloat16": Precision(unit=2.0**-8 + 2.0**-52, tiny=2.0**-126),
@@ -110,7 +112,8 @@ class Affine(Term):
     def is_exact(self) -> bool:
         """The engine only moves numbers here, so nothing is rounded."""
         moves = all(operator.fan_in == 0 for operator in self.operators)
-        return moves and self.roundings == 0 and self.offset is None
+        meets = len(self.operators) > 1 and self.arrangement == "sum"
+        return moves and not meets and self.roundings == 0 and self.offset is None
 
     def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         carried = np.zeros_like(output)

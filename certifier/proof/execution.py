@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from certifier.network import Array, Network
+from certifier.flow import Array, Network
 from certifier.proof.rounding import norm_upper
 from certifier.terms import Affine, Precision, Term
 

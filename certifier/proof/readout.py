@@ -87,28 +87,61 @@ def _materialisable_tail(
 
 
 def rows_enclosure(operator: Operator) -> tuple[Floats, Floats]:
-    """(M, E) with |A - M| <= E entrywise, for the exact map A.  Shapes: both [rows, columns]."""
-    rows = np.ascontiguousarray(_unit_rows(operator), dtype=np.float64)
-    magnitude = _unit_rows(operator.absolute())
+    """(M, E) with |A - M| <= E entrywise, for the exact map A.  Shapes: both [rows, columns].
+
+    E covers rounding, relative to |A|, and what underflows in one part and is amplified by the next.  Its entries may
+    be infinite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows, lost = _unit_rows(operator)
+        magnitude, lost_magnitude = _unit_rows(operator.absolute())
     count = operator.fan_out + 4
     # |A|^T e is itself rounded by at most gamma(count) relatively, which the doubled gamma covers.
     relative = add_upper(mul_upper(2.0, gamma_upper(count, FLOAT64)), mul_upper(2.0, operator.weight_error))
-    return rows, add_upper(mul_upper(relative, magnitude), 4.0 * count * TINY)
+    magnitude = np.where(np.isnan(magnitude), np.inf, magnitude)
+    error = add_upper(mul_upper(relative, add_upper(magnitude, lost_magnitude)), lost)
+    return np.ascontiguousarray(rows, dtype=np.float64), error
 
 
-def _unit_rows(operator: Operator) -> Floats:
-    """adjoint(identity), starting from a plain matrix at the end of a chain where there is one."""
+def _unit_rows(operator: Operator) -> tuple[Floats, float]:
+    """adjoint(identity) as computed, and a bound of what underflow took from any entry.
+
+    A chain that ends in a plain matrix starts from that matrix instead of an identity.
+    """
     if isinstance(operator, Kronecker) and operator.before == operator.after == 1:
-        return np.asarray(operator.dense(), dtype=np.float64)
+        return np.asarray(operator.dense(), dtype=np.float64), 0.0
     if isinstance(operator, Composed):
-        head = compose(operator.parts[:-1])
-        last = operator.parts[-1]
+        head, last = compose(operator.parts[:-1]), operator.parts[-1]
         if isinstance(last, Diagonal):
-            return last.values[:, None] * _unit_rows(head)
-        return head.adjoint(_unit_rows(last))
+            rows, lost = _unit_rows(head)
+            largest = float(np.max(np.abs(last.values), initial=0.0))
+            return last.values[:, None] * rows, float(add_upper(mul_upper(largest, lost), 4.0 * TINY))
+        rows, lost = _unit_rows(last)
+        return head.adjoint(rows), _lost(head, lost)
     if isinstance(operator, Sum):
-        return sum((_unit_rows(part) for part in operator.parts[1:]), start=_unit_rows(operator.parts[0]))
-    return operator.adjoint(np.eye(operator.rows))
+        parts = [_unit_rows(part) for part in operator.parts]
+        lost = 0.0
+        for _, each in parts:
+            lost = float(add_upper(lost, each))
+        return sum((rows for rows, _ in parts[1:]), start=parts[0][0]), lost
+    # Products with 0 and 1 lose nothing.
+    return operator.adjoint(np.eye(operator.rows)), 0.0
+
+
+def _lost(operator: Operator, incoming: float) -> float:
+    """A bound of what underflow takes from any entry of `adjoint`, if every given entry is off by `incoming`."""
+    if isinstance(operator, Composed):
+        for part in reversed(operator.parts):
+            incoming = _lost(part, incoming)
+        return incoming
+    if isinstance(operator, Sum):
+        total = 0.0
+        for part in operator.parts:
+            total = float(add_upper(total, _lost(part, incoming)))
+        return total
+    sums = operator.absolute().adjoint(np.ones((1, operator.rows)))
+    amplified = mul_upper(float(np.max(sums, initial=0.0)), 1.0 + 2.0 * gamma_upper(operator.fan_out + 2, FLOAT64))
+    return float(add_upper(mul_upper(amplified, incoming), 4.0 * (operator.fan_out + 2) * TINY))
 
 
 def _difference_norms(rows: Floats, strays: Floats) -> Floats:

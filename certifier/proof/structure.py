@@ -41,6 +41,7 @@ Floats = NDArray[np.float64]
 SMALL_ORDER = 1024
 """A convolution whose smaller side is at most this is written out: exact, where the torus is an upper bound."""
 LARGEST_ORDER = 4096
+SAFE_FROM_UNDERFLOW = 2.0**-1000
 LARGEST_MATRIX = 2**24
 """Entries of a composed map that is written out."""
 
@@ -158,10 +159,14 @@ def _has_convolution(operator: Operator) -> bool:
     return isinstance(operator, Convolution) or (isinstance(operator, Adjoint) and _has_convolution(operator.operator))
 
 
-def _written_out(operator: Operator) -> Matrix:
+def _written_out(operator: Operator) -> Plan:
     wide = operator if operator.rows <= operator.columns else Adjoint(operator)
     values, error = rows_enclosure(wide)
-    return Matrix(values=values, error=None if _moves_single_weights(operator) else error)
+    if _moves_single_weights(operator):
+        return Matrix(values=values, error=None)
+    if not (np.isfinite(values).all() and np.isfinite(error).all()):
+        return Closed(upper=np.inf, proof="overflow")
+    return Matrix(values=values, error=error)
 
 
 def _moves_single_weights(operator: Operator) -> bool:
@@ -220,13 +225,13 @@ def _fold_diagonals(parts: Sequence[Operator]) -> list[Operator]:
         previous = folded[-1] if folded else None
         if isinstance(part, Diagonal) and isinstance(previous, Convolution):
             scale = part.per_channel(previous.channels_out)
-            if scale is not None:
-                folded[-1] = _scaled_outputs(previous, scale, part.weight_error)
+            if scale is not None and (scaled := _scaled_outputs(previous, scale, part.weight_error)) is not None:
+                folded[-1] = scaled
                 continue
         if isinstance(part, Convolution) and isinstance(previous, Diagonal):
             scale = previous.per_channel(part.channels_in)
-            if scale is not None:
-                folded[-1] = _scaled_inputs(part, scale, previous.weight_error)
+            if scale is not None and (scaled := _scaled_inputs(part, scale, previous.weight_error)) is not None:
+                folded[-1] = scaled
                 continue
         folded.append(part)
     return folded
@@ -237,16 +242,24 @@ def _folded_error(convolution: Convolution, scale_error: float) -> float:
     return float(mul_upper(2.0, convolution.weight_error + scale_error + 2.0**-52))
 
 
-def _scaled_outputs(convolution: Convolution, scale: Floats, scale_error: float) -> Convolution:
-    shape = (-1, *([1] * (convolution.kernel.ndim - 1)))
-    kernel = convolution.kernel * scale.reshape(shape)
-    return convolution.with_kernel(kernel, weight_error=_folded_error(convolution, scale_error))
+def _scaled_outputs(convolution: Convolution, scale: Floats, scale_error: float) -> Convolution | None:
+    factor = scale.reshape(-1, *([1] * (convolution.kernel.ndim - 1)))
+    return _rescaled(convolution, factor, scale_error)
 
 
-def _scaled_inputs(convolution: Convolution, scale: Floats, scale_error: float) -> Convolution:
+def _scaled_inputs(convolution: Convolution, scale: Floats, scale_error: float) -> Convolution | None:
     kernel = convolution.kernel
-    per_group = scale.reshape(convolution.groups, kernel.shape[1])
-    grouped = kernel.reshape(convolution.groups, -1, *kernel.shape[1:])
-    tail = [1] * (kernel.ndim - 2)
-    scaled = grouped * per_group.reshape(convolution.groups, 1, kernel.shape[1], *tail)
-    return convolution.with_kernel(scaled.reshape(kernel.shape), weight_error=_folded_error(convolution, scale_error))
+    per_group = scale.reshape(convolution.groups, 1, kernel.shape[1])
+    per_output = np.repeat(per_group, convolution.channels_out // convolution.groups, axis=1)
+    factor = per_output.reshape(kernel.shape[0], kernel.shape[1], *([1] * (kernel.ndim - 2)))
+    return _rescaled(convolution, factor, scale_error)
+
+
+def _rescaled(convolution: Convolution, factor: Floats, scale_error: float) -> Convolution | None:
+    """The kernel times `factor`, or None where a product leaves the range in which its error is relative."""
+    with np.errstate(over="ignore", under="ignore"):
+        kernel = convolution.kernel * factor
+    exact_zero = (convolution.kernel == 0) | (factor == 0)
+    if not np.isfinite(kernel).all() or not (exact_zero | (np.abs(kernel) >= SAFE_FROM_UNDERFLOW)).all():
+        return None
+    return convolution.with_kernel(kernel, weight_error=_folded_error(convolution, scale_error))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import onnx
 import onnx.checker
 import onnx.defs
+import onnx.helper
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
@@ -18,6 +19,7 @@ from onnx import numpy_helper
 from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
 from certifier.graph import Array, Graph, Node, Tensor
 from certifier.limits import Limits
+from certifier.reading.functions import demand_expansion
 
 OLDEST_OPSET = 7
 DTYPES: dict[int, str] = {
@@ -42,6 +44,7 @@ def read_onnx(data: bytes, *, limits: Limits) -> Graph:
     try:
         onnx.checker.check_model(model)
         if model.functions:
+            demand_expansion(model, limits)
             model = onnx.inliner.inline_local_functions(model)
             _count_nodes(model, limits)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
@@ -182,8 +185,13 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
             )
     batch_axis = bool(dims) and (dims[0] is None or (dims[0] == 1 and len(dims) > 1))
     shape = tuple(1 if dim is None else int(dim) for dim in dims)
-    name = DTYPES.get(kind.elem_type, onnx.TensorProto.DataType.Name(kind.elem_type).lower())
+    name = DTYPES.get(kind.elem_type) or _type_name(kind.elem_type)
     return Tensor(name=value.name, dtype=name, shape=shape, batch_axis=batch_axis)
+
+
+def _type_name(number: int) -> str:
+    known = onnx.TensorProto.DataType.values()
+    return onnx.TensorProto.DataType.Name(number).lower() if number in known else f"unknown type {number}"
 
 
 def _node(node: onnx.NodeProto, position: int, versions: dict[str, int]) -> Node:
@@ -203,6 +211,8 @@ def _node(node: onnx.NodeProto, position: int, versions: dict[str, int]) -> Node
 
 
 def _attribute(name: str, node: onnx.NodeProto, attribute: onnx.AttributeProto) -> object:
+    if attribute.ref_attr_name:
+        raise MalformedModel(f"node {name!r}: attribute {attribute.name!r} refers to an attribute of no function")
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")

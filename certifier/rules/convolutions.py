@@ -98,6 +98,8 @@ def _transposed_axes(site: Site, sizes: tuple[int, ...], taps: tuple[int, ...]) 
             raise site.refuse(f"output_padding {extra[i]} must be below the stride {strides[i]}")
         full = strides[i] * (size - 1) + dilations[i] * (taps[i] - 1) + 1 + extra[i]
         before, after = _transposed_pads(site, i, full, strides[i] * size, wanted[i] if wanted else None)
+        if after < 0 and 1 + extra[i] >= strides[i]:
+            raise site.refuse(f"output_shape {full + 1} cannot be convolved back to {size}")
         if full - before - after < 1:
             raise site.refuse(f"pads {before} and {after} leave nothing of {full} positions")
         axes.append(
@@ -129,6 +131,9 @@ def _transposed_pads(site: Site, axis: int, full: int, same: int, wanted: int | 
     if wanted is None and not auto_pad.startswith("SAME"):
         return pads[axis], pads[count + axis]
     total = full - (same if wanted is None else wanted)
+    if total == -1 and wanted is not None:
+        # One position more than the kernel reaches; implementations agree that it lies behind the others.
+        return 0, -1
     if total < 0:
         raise site.refuse("the output would be larger than what the kernel reaches")
     if site.node.since < 11 and (total % 2 or wanted is None):

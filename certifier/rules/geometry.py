@@ -1,4 +1,4 @@
-"""Where the windows of convolutions and poolings lie: strides, pads, dilations and `auto_pad`, one axis at a time."""
+"""Where the windows of convolutions and poolings lie: strides, pads, dilations and `auto_pad`, axis by axis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certifier.limits import Limits
 from certifier.rules.registry import Site
 from certifier.vector_functions.pooling import Windows
 
@@ -59,8 +58,8 @@ def kernel_shape(site: Site, axes: int, known: tuple[int, ...] | None) -> tuple[
 def spatial_axes(site: Site, sizes: Sequence[int], taps: Sequence[int], *, ceil_mode: bool) -> tuple[Axis, ...]:
     """The geometry of a convolution or pooling over axes of the given sizes.
 
-    Raises: UnsupportedNode for negative pads, kernels that do not fit, and settings on which the standard and its
-    implementations disagree.
+    Raises: UnsupportedNode for negative pads, kernels that do not fit, and settings on which implementations
+    disagree.
     """
     count = len(sizes)
     strides = integers_per_axis(site, "strides", count, 1)
@@ -112,7 +111,7 @@ def _axis(
 
 
 def windows_of(site: Site, axes: Sequence[Axis], *, before: int) -> Windows:
-    """Every window of the pooling over `axes` as flat indices of the input's spatial entries; `before` channels."""
+    """Every window of a pooling as flat indices of the input's spatial entries; `before` counts channels."""
     ranks = range(len(axes))
     places = math.prod(axis.windows for axis in axes)
     demand_elements(site, places * math.prod(axis.taps for axis in axes))
@@ -133,4 +132,4 @@ def demand_elements(site: Site, count: int) -> None:
 
     Raises: ResourceLimitExceeded.
     """
-    Limits().demand("value_elements", count, f"node {site.node.name!r}")
+    site.limits.demand("value_elements", count, f"node {site.node.name!r}")

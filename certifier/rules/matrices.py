@@ -29,7 +29,10 @@ def gemm(site: Site) -> tuple[Term, ...]:
     right = matrix.T if trans_matrix else matrix
     weight_error = 0.0 if alpha == 1.0 else 2.0**-52
     # A single-precision scale times a single-precision weight is exact in double.
-    scaled = alpha * right
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = alpha * right
+    if not np.isfinite(scaled).all() or ((np.abs(scaled) < 2.0**-1000) & (right != 0) & (alpha != 0)).any():
+        raise site.refuse("alpha times the matrix leaves the range of double precision")
     if left_live:
         batch, inner = site.shape(0)
         if inner != scaled.shape[0]:

@@ -1,7 +1,9 @@
 """Operators that only move numbers, drop them, repeat them or set constants beside them.
 
-Each is `moved`: an array of the places that the outputs are read from, made by applying numpy's operation of the
-same meaning to the input's own places.  The batch axis, of size 1, is an axis like any other.
+Each is `moved`: an array of the places that the outputs are read from, made by applying numpy's operation of
+the same meaning to the input's own places.  The batch axis, of size 1, is an axis like any other.
+
+The file is longer than most because two dozen operators live here, each in about ten lines.
 """
 
 from __future__ import annotations

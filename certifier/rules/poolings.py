@@ -50,7 +50,7 @@ def average_pool(site: Site) -> tuple[Term, ...]:
 
 @rule("LpPool", since=(2, 11, 18, 22), attributes=(*_POOL, "p"))
 def lp_pool(site: Site) -> tuple[Term, ...]:
-    """(Σ|x|^p)^(1/p) over each window, p = 1, 2, 3 …; constant √(windows that hold one entry), Abs and Σ for p = 1."""
+    """(Σ|x|^p)^(1/p) over each window, p >= 1 whole; constant √(windows that hold one entry) for p >= 2."""
     windows, shape, _ = _windows(site)
     return _norm(site, windows, shape)
 
@@ -71,7 +71,7 @@ def global_average_pool(site: Site) -> tuple[Term, ...]:
 
 @rule("GlobalLpPool", since=(2, 22), attributes=("p",))
 def global_lp_pool(site: Site) -> tuple[Term, ...]:
-    """(Σ|x|^p)^(1/p) over each channel, p = 1, 2, 3 …; constant 1, Abs and Σ for p = 1."""
+    """(Σ|x|^p)^(1/p) over each channel, p >= 1 whole; constant 1 for p >= 2."""
     windows, shape = _whole(site)
     return _norm(site, windows, shape)
 
@@ -132,7 +132,7 @@ def _norm(site: Site, windows: Windows, shape: tuple[int, ...]) -> tuple[Term, .
 
 
 def _weighted_sum(windows: Windows, divisors: np.ndarray) -> Kronecker:
-    """The sum of each window divided by its divisor; 1/divisor is rounded once unless it is a power of two."""
+    """The sum of each window by its divisor; 1/divisor is rounded once unless it is a power of two."""
     count, taps = windows.indices.shape
     is_exact = bool(np.all(np.frexp(np.asarray(divisors, dtype=np.float64))[0] == 0.5))
     weights = np.broadcast_to(1.0 / np.asarray(divisors, dtype=np.float64), (count,))

@@ -15,6 +15,7 @@ import numpy as np
 from certifier.documents import OperatorSupport
 from certifier.errors import UnsupportedNode
 from certifier.graph import Array, Node
+from certifier.limits import Limits
 from certifier.terms import Term
 
 
@@ -22,13 +23,15 @@ from certifier.terms import Term
 class Site:
     """Where a rule is applied: the node, the shapes of its live inputs and the values of its constant ones.
 
-    Shapes are full tensor shapes of one input row.  `dtype` is the floating type the engine computes in.
+    Shapes are full tensor shapes of one input row.  `dtype` is the floating type the engine computes in;
+    `limits` is what one model may take.
     """
 
     node: Node
     shapes: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, Array]
     dtype: str
+    limits: Limits
 
     def refuse(self, reason: str) -> UnsupportedNode:
         """The error to raise when the node cannot be bounded; `reason` is for people."""
@@ -120,15 +123,23 @@ class Entry:
 
 _ENTRIES: dict[tuple[str, str, int], Entry] = {}
 
-DISCONTINUOUS = {
-    name: f"{name} is discontinuous, so it has no Lipschitz constant"
-    for name in (
-        "Sign", "Round", "Floor", "Ceil", "ThresholdedRelu", "Hardmax", "ArgMax", "ArgMin", "Shrink",
-        "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Xor", "Where",
-        "NonZero", "TopK", "NonMaxSuppression", "Binarizer", "IsNaN", "IsInf", "Mod", "BitShift",
-        "QuantizeLinear", "DynamicQuantizeLinear",
-    )
-}  # fmt: skip
+_DISCONTINUOUS = """ArgMax ArgMin And Binarizer BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil
+    DynamicQuantizeLinear Equal Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Mod NonMaxSuppression
+    NonZero Not OneHot Or QuantizeLinear Round Shrink Sign ThresholdedRelu TopK Unique Where Xor"""
+_UNBOUNDED = "Acos Acosh Asin Atanh Cosh Exp Log Reciprocal ReduceLogSum ReduceProd ReduceSumSquare Sinh Sqrt Tan"
+_STATEFUL = "GRU If LSTM Loop RNN Scan"
+_UNIMPLEMENTED_NORMS = {
+    "LRN": "its constant depends on the input's size, and no rule bounds it",
+    "LpNormalization": "it divides by a norm without a floor, so its slope is unbounded near zero",
+    "MeanVarianceNormalization": "no rule bounds it; export it as LayerNormalization or InstanceNormalization",
+}
+REFUSED = {
+    **{name: f"{name} is discontinuous, so it has no Lipschitz constant" for name in _DISCONTINUOUS.split()},
+    **{name: f"{name} has an unbounded slope, so it has no global Lipschitz constant" for name in _UNBOUNDED.split()},
+    **{name: f"{name} is a loop, a branch or a recurrence, which no rule bounds" for name in _STATEFUL.split()},
+    **_UNIMPLEMENTED_NORMS,
+}
+"""Operators that are refused on purpose, with the reason that a user reads."""
 
 
 def rule(
@@ -163,8 +174,8 @@ def find(node: Node) -> Entry:
 
 
 def _why_missing(node: Node) -> str:
-    if node.domain == "" and node.operator in DISCONTINUOUS:
-        return DISCONTINUOUS[node.operator]
+    if node.domain == "" and node.operator in REFUSED:
+        return REFUSED[node.operator]
     versions = sorted(key[2] for key in _ENTRIES if key[:2] == (node.domain, node.operator))
     if versions:
         return f"no rule for the operator as of version {node.since} (known: {', '.join(map(str, versions))})"
@@ -173,7 +184,7 @@ def _why_missing(node: Node) -> str:
 
 
 def support() -> list[OperatorSupport]:
-    """The support table: every operator with a rule, then those refused as discontinuous."""
+    """The support table: every operator with a rule, then those refused on purpose."""
     entries = {id(entry): entry for entry in _ENTRIES.values()}.values()
     known = [
         OperatorSupport(
@@ -187,6 +198,6 @@ def support() -> list[OperatorSupport]:
     ]
     refused = [
         OperatorSupport(operator=name, domain="ai.onnx", versions="all", supported=False, summary=reason)
-        for name, reason in sorted(DISCONTINUOUS.items())
+        for name, reason in sorted(REFUSED.items())
     ]
     return known + refused

@@ -1,7 +1,7 @@
 """Resize and Upsample: nearest neighbours are moved numbers, linear interpolation is one sparse map per axis.
 
-The engine computes coordinates in single precision whatever the data's type.  Where its roundings could choose another
-pixel, nearest is refused; for linear interpolation they are a part of the stray.
+The engine computes coordinates in single precision whatever the data's type.  Where its roundings could choose
+another pixel, nearest is refused; for linear interpolation they are a part of the stray.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from certifier.terms import Affine, Array, Precision, Term
 _COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _RESIZE = (
-    "antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "extrapolation_value",
-    "keep_aspect_ratio_policy", "mode", "nearest_mode",
+    "antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside",
+    "extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode",
 )  # fmt: skip
 
 _UPWARD = "floor upward only"
 """Versions before 11 say no more than "nearest": upward all take the pixel below; downward they differ."""
 
 COORDINATE_ROUNDINGS = 8
-"""No formula of the standard rounds more often: scale, shift, quotient, difference, and an offset of three steps."""
+"""No formula of the standard rounds more often: scale, quotient, difference, and an offset of five steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Stretch:
         return centre
 
     def is_exact_at(self, place: int, mode: str) -> bool:
-        """Whether single precision computes the coordinate of `place` without rounding, quotient by quotient."""
+        """Whether single precision computes the coordinate of `place` without any rounding."""
         if self.size >= 2**20 or self.resized >= 2**20:
             return False
         if mode == "align_corners":
@@ -79,7 +79,7 @@ class Stretch:
 
 
 def _is_single(value: Fraction) -> bool:
-    """Whether single precision holds `value`, of moderate size, with two bits to spare for a shift by a half."""
+    """Whether single precision holds `value` with two bits to spare for a shift by a half."""
     denominator = value.denominator
     return denominator & (denominator - 1) == 0 and abs(value.numerator) < 2**22 and denominator < 2**22
 
@@ -180,8 +180,8 @@ def _nearest_pixels(site: Site, stretch: Stretch, coordinates: str, nearest: str
             high = _pixel(site, coordinate + stretch.slack, nearest, stretch)
             if low != high:
                 raise site.refuse(
-                    f"output {place} reads from {float(coordinate):.6g}, where the engine's rounding decides which "
-                    "pixel is nearest"
+                    f"output {place} reads from {float(coordinate):.6g}, where the engine's rounding decides "
+                    "which pixel is nearest"
                 )
         pixels.append(pixel)
     return np.array(pixels, dtype=np.int64)
@@ -212,11 +212,11 @@ class Interpolated(Affine):
 
     coordinate_errors: tuple[Operator, ...]
 
-    def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
-        """The affine stray for A, plus E (|x| + radius); E is enlarged for the rounding of the products with it."""
+    def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        """That of A, plus E (|x| + radius), enlarged for the rounding of the products with E."""
         reach = abs(values[0]) + radii[0]
         moved_by = sum(error.forward(reach) for error in self.coordinate_errors)
-        return super().stray(values, radii, output, at) + (1 + 2.0**-6) * moved_by
+        return super().own_rounding(values, radii, output, at) + (1 + 2.0**-6) * moved_by
 
 
 def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str) -> Term:

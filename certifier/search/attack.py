@@ -12,14 +12,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.network import Network
+from certifier.flow import Network
 from certifier.proof.execution import Gains, enclose
 from certifier.proof.rounding import div_lower, norm_lower, norm_upper
-from certifier.terms import PRECISIONS
+from certifier.terms import PRECISIONS, REFERENCE
 
 Floats = NDArray[np.float64]
 
-EXACT = dict.fromkeys(PRECISIONS, PRECISIONS["float64"])
+EXACT = dict.fromkeys(PRECISIONS, REFERENCE)
 """The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""
 
 

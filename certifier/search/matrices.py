@@ -20,10 +20,9 @@ Floats = NDArray[np.float64]
 TOLERANCE = 1e-4
 FIRST_MARGINS = (1e-3, 1e-2, 0.05, 0.3, 1.0, 4.0)
 """How far above the estimate the first proof is tried; each failure tries the next."""
-INVERSE_STEPS = 12
+INVERSE_STEPS = 8
 SETTLED = 1e-11
 CLOSE_MARGIN = 1e-9
-WIDER_MARGINS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 ROUNDS = 4
 """How often a proof's factor is used to sharpen the estimate, where eigenvalues lie close together."""
 UNIT = 2.0**-53
@@ -61,42 +60,52 @@ def prove_matrix_norm(proof: GramProof, kept: Floats | None, *, seed: int) -> Fo
     value, vector, iterations = estimate.value, estimate.vector, estimate.iterations
     mu, factor = 0.0, None
     for margin in FIRST_MARGINS:
-        mu = value * (1.0 + margin)
+        mu = widened(value, proof.distance) * (1.0 + margin)
         factor = proof.proved_factor(mu)
         if factor is not None:
             break
     upper = proof.fallback_upper if factor is None else min(proof.norm_upper_from_mu(mu), proof.fallback_upper)
     target = max(CLOSE_MARGIN, 4.0 * order * (order + 1) * UNIT)
     for _ in range(ROUNDS):
-        if factor is None or mu <= value * (1.0 + 2.0 * target):
+        if factor is None or mu <= widened(value, proof.distance) * (1.0 + 2.0 * target):
             break
         value, vector, steps = _inverse_iteration(proof, factor, value, vector)
         iterations += steps
-        factor = None
-        for margin in (target, *WIDER_MARGINS):
-            closer = value * (1.0 + margin)
-            if closer >= mu:
-                break
-            factor = proof.proved_factor(closer)
-            if factor is not None:
-                mu = closer
-                upper = min(upper, proof.norm_upper_from_mu(mu))
-                break
+        factor, closer = _closest_proof(proof, value, mu, target)
+        if factor is not None:
+            mu = closer
+            upper = min(upper, proof.norm_upper_from_mu(mu))
     below = proof.norm_upper_from_mu(max(value, 0.0)) * (1.0 - 1e-12)
     return Found(upper=demand_finite(upper), estimate=below, iterations=iterations, warm=warm, vector=vector)
 
 
+def widened(value: float, distance: float) -> float:
+    """The least mu that can be proved for matrices that are only known to within `distance` in norm."""
+    return (np.sqrt(max(value, 0.0)) + distance) ** 2
+
+
+def _closest_proof(proof: GramProof, value: float, mu: float, target: float) -> tuple[Factor | None, float]:
+    """The first of a few candidates between the estimate and the proved mu, closest first, that is proved."""
+    base = widened(value, proof.distance)
+    halfway = np.sqrt(max(mu / base - 1.0, target) * target)
+    for margin in (target, 10.0 * target, halfway, (mu / base - 1.0) / 4.0):
+        closer = base * (1.0 + margin)
+        if closer < mu and (factor := proof.proved_factor(closer)) is not None:
+            return factor, closer
+    return None, mu
+
+
 def _inverse_iteration(proof: GramProof, factor: Factor, value: float, vector: Floats) -> tuple[float, Floats, int]:
     """Sharpen an eigenpair with (mu I - G)^-1, whose factor the proof just made."""
-    steps = 0
+    steps, quotient = 0, 0.0
     for _ in range(INVERSE_STEPS):
         steps += 1
         vector = factor.solve(vector)
         vector = vector / np.linalg.norm(vector)
-        previous, value = value, max(value, float(vector @ (proof.gram @ vector)))
-        if abs(value - previous) <= SETTLED * value:
+        previous, quotient = quotient, float(vector @ (proof.gram @ vector))
+        if abs(quotient - previous) <= SETTLED * quotient:
             break
-    return value, vector, steps
+    return max(value, quotient), vector, steps
 
 
 def starting_vector(kept: Floats | None, order: int, *, seed: int) -> tuple[Floats, bool]:
@@ -112,6 +121,10 @@ def starting_vector(kept: Floats | None, order: int, *, seed: int) -> tuple[Floa
 
 
 def demand_finite(upper: float) -> float:
+    """`upper` itself if it is finite.
+
+    Raises: NotProved.
+    """
     if not np.isfinite(upper):
         raise NotProved("no finite norm could be proved for a layer")
     return float(upper)

@@ -118,4 +118,4 @@ class Seal:
             expected = self.sign(digest=layer.digest, upper=layer.upper, estimate=layer.estimate, proof=layer.proof)
         except ValueError:
             return False
-        return hmac.compare_digest(expected, layer.seal)
+        return hmac.compare_digest(expected.encode(), layer.seal.encode(errors="replace"))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from certifier.proof.torus import TorusProof
-from certifier.search.matrices import Found, demand_finite
+from certifier.search.matrices import Found, demand_finite, widened
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -31,6 +32,12 @@ def prove_kernel_norm(proof: TorusProof, kept: Floats | None, *, seed: int) -> F
 
     Raises: NotProved if not even the bound without search is finite.
     """
+    # Many small complex factorisations: BLAS threads would only wait for one another.
+    with threadpool_limits(1):
+        return _prove(proof, kept, seed)
+
+
+def _prove(proof: TorusProof, kept: Floats | None, seed: int) -> Found:
     remembered = _unpack(kept, proof)
     if remembered is not None:
         pairs, vectors = remembered
@@ -39,7 +46,8 @@ def prove_kernel_norm(proof: TorusProof, kept: Floats | None, *, seed: int) -> F
         pairs, values, vectors, iterations = _iterate_all(proof, seed)
     closest = _close(proof, pairs)
     estimate = max(float(values.max(initial=0.0)), closest)
-    mu, failing, found = estimate * (1.0 + CLOSE_MARGIN), None, closest
+    distance = float(np.max(proof.distance))
+    mu, failing, found = widened(estimate, distance) * (1.0 + CLOSE_MARGIN), None, closest
     proved = False
     for attempt in range(ROUNDS):
         failing = proof.prove(mu, failing)
@@ -47,7 +55,7 @@ def prove_kernel_norm(proof: TorusProof, kept: Floats | None, *, seed: int) -> F
             proved = True
             break
         found = max(found, _close(proof, failing))
-        mu = max(found * (1.0 + CLOSE_MARGIN * 10.0**attempt), mu * (1.0 + CLOSE_MARGIN * 10.0**attempt))
+        mu = max(widened(found, distance), mu) * (1.0 + CLOSE_MARGIN * 10.0**attempt)
     upper = min(proof.norm_upper_from_mu(mu), proof.fallback_upper) if proved else proof.fallback_upper
     below = proof.norm_upper_from_mu(max(found, estimate)) * (1.0 - 1e-12)
     return Found(

@@ -51,5 +51,9 @@ class EntrywiseExtreme(VectorFunction):
         return back.reshape(x.shape)
 
     def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
-        """max_k radius_k: choosing rounds nothing."""
+        """max_k radius_k."""
         return self._stacked(radius).max(axis=1)
+
+    @property
+    def only_selects(self) -> bool:
+        return True

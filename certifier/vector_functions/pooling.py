@@ -60,7 +60,7 @@ class Windows:
         return np.concatenate([cube, edge], axis=2)
 
     def pieces(self, x: Array, fill: float) -> Iterator[Array]:
-        """The windows' entries, a few taps at a time.  Shapes: [B, n] -> [B, before, windows, taps, after] each."""
+        """The windows' entries, some taps at a time.  Shapes: [B, n] -> [B, before, windows, taps, after] each."""
         cube = self.padded(x, fill)
         per_tap = max(1, x.shape[0] * self.before * self.indices.shape[0] * self.after)
         step = max(1, _CHUNK // per_tap)
@@ -90,9 +90,10 @@ class Windows:
 class WindowMaximum(VectorFunction):
     """h_m = max of window m: Lipschitz with the root of the largest number of windows that hold one entry.
 
-    Proof.  |max_W x - max_W y| <= max_W |x - y| (if i attains max_W x, then max_W x - max_W y <= x_i - y_i), and
-    max_W |d|^2 <= sum_W d^2.  Summed over the windows, every d_i^2 counts once for each window that holds i, so
-    ||F(x) - F(y)||^2 <= overlap ||d||^2.  It is attained by x = t e_i, y = 0, t > 0, when `overlap` windows hold i.
+    Proof.  |max_W x - max_W y| <= max_W |x - y| (if i attains max_W x, then max_W x - max_W y <= x_i - y_i),
+    and max_W |d|^2 <= sum_W d^2.  Summed over the windows, every d_i^2 counts once for each window that holds i,
+    so ||F(x) - F(y)||^2 <= overlap ||d||^2.  It is attained by x = t e_i, y = 0, t > 0, when `overlap` windows
+    hold i.  Padding is -infinity, so it never attains the maximum of a window that holds an entry.
     """
 
     name = "maximum over windows"
@@ -123,6 +124,10 @@ class WindowMaximum(VectorFunction):
             return np.where(chosen, incoming, 0.0)
 
         return self.windows.scatter(signed, first_largest)
+
+    @property
+    def only_selects(self) -> bool:
+        return True
 
     def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
         """The largest radius of the window: comparing and moving numbers rounds nothing."""
@@ -172,16 +177,16 @@ class WindowNorm(VectorFunction):
     def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
         """||radius||_p carried over, plus the kernel's own rounding at the largest value reached.
 
-        Each of k powers errs by a few units, their sum by k more; the root divides that by p and adds its own, and
-        rounding the exponent 1/p costs |log sum|/p units, at most |log tiny| while the sum neither overflows nor
-        underflows.  Powers that flush to zero take at most k tiny from the sum, so (2 k tiny)^(1/p) from its root.
-        A sum that may exceed 1/tiny could overflow: no bound.
+        Each of k powers errs by a few units (assumption A5), their sum by k more; the root divides that by p and
+        adds its own, and rounding the exponent 1/p costs |log sum|/p units, at most |log tiny| while the sum
+        neither overflows nor underflows.  Powers that flush to zero take at most k tiny from the sum, so at most
+        (2 k tiny)^(1/p) from its root.  A sum that may exceed 1/tiny could overflow: no bound.
         """
         carried = self._norm(radius).reshape(output.shape)
         taps = self.windows.indices.shape[1]
         exponent_rounding = 0 if self.p == 2 else math.ceil(-math.log(at.tiny))
         reach = output + carried
-        own = gamma_upper(taps + 12 + exponent_rounding, at.unit) * reach
+        own = _gamma(taps + 12 + exponent_rounding, at.unit) * reach
         flushed = (2.0 * taps * at.tiny) ** (1.0 / self.p)
         overflows = reach >= (1.0 / at.tiny) ** (1.0 / self.p)
         return np.where(overflows, np.inf, carried + own + flushed)
@@ -190,8 +195,8 @@ class WindowNorm(VectorFunction):
 class WindowLogSumExp(VectorFunction):
     """h_m = log sum over window m of exp x_i: Lipschitz with the root of the windows' overlap.
 
-    Proof.  The gradient of one window is a softmax, of L1 norm 1, hence |F_m(x) - F_m(y)| <= max over the window of
-    |x - y|; summed over the windows as for the maximum.
+    Proof.  The gradient of one window is a softmax, of L1 norm 1, hence |F_m(x) - F_m(y)| <= max |x - y| over the
+    window; summed over the windows as for the maximum.
     """
 
     name = "log-sum-exp over windows"
@@ -221,18 +226,23 @@ class WindowLogSumExp(VectorFunction):
         return self.windows.scatter(x, lambda entries, places: incoming * np.exp(entries - value))
 
     def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
-        """The largest radius of the window, plus the kernel's own rounding when it subtracts the maximum first.
+        """The largest radius of the window, plus the kernel's rounding when it subtracts the maximum first.
 
-        With t_i = max - x_i >= 0: rounding t_i costs e^-t_i t_i u <= u/e, each exponential a few units, the sum of
-        k terms gamma_k, all relative to a sum that is at least 1; the logarithm a few units of at most log k; the
-        last addition one unit of the result and of the maximum, which is within log k of it.  An engine that does not
-        subtract the maximum overflows instead, which shows as a value that is not finite.
+        With t_i = max - x_i >= 0: rounding t_i costs e^-t_i t_i u <= u/e, each exponential a few units, the sum
+        of k terms gamma_k, all relative to a sum that is at least 1; the logarithm a few units of at most log k;
+        the last addition one unit of the result.  An engine that does not subtract the maximum overflows instead,
+        which shows as a value that is not finite.
         """
         carried = self.windows.maximum(radius, 0.0).reshape(output.shape)
         taps = self.windows.indices.shape[1]
         spread = 1.0 + math.log(taps)
-        own = gamma_upper(2 * taps + 16, at.unit) * spread + 4 * at.unit * (abs(output) + carried + spread)
+        own = _gamma(2 * taps + 16, at.unit) * spread + 4 * at.unit * (abs(output) + carried + spread)
         return carried + own + 4 * taps * at.tiny
+
+
+def _gamma(count: int, unit: float) -> float:
+    """gamma_count, or infinity where the precision is too low for an error analysis of so many roundings."""
+    return gamma_upper(count, unit) if count * unit < 0.25 else math.inf
 
 
 def _root_upper(count: int) -> float:

@@ -1,0 +1,1 @@
+"""Programs that measure what the project promises; `RESULTS.md` shows what they printed."""

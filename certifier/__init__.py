@@ -1,0 +1,31 @@
+"""Sound global L2 Lipschitz bounds and certified radii for the networks that people already have.
+
+The claim: for every input x' with ||x' - x|| <= radius the network gives the same class as for x, in the arithmetic
+that the certificate names.  The pipeline, in which data flows one way:
+
+    bytes -> reading -> graph -> rules -> terms -> network -> (search, proof) -> bounds -> certificate -> prediction
+
+Search is clever and untrusted; proof is small, and all that a certificate rests on.
+"""
+
+from certifier.certification import CertifiedModel, certify
+from certifier.documents import Certificate, CertifyOptions, Preprocessing
+from certifier.errors import CertifierError
+from certifier.limits import Limits
+from certifier.prediction import Predictor
+from certifier.rules.registry import support as operators_table
+from certifier.search.state import Seal, SearchState
+
+__all__ = [
+    "Certificate",
+    "CertifiedModel",
+    "CertifierError",
+    "CertifyOptions",
+    "Limits",
+    "Predictor",
+    "Preprocessing",
+    "Seal",
+    "SearchState",
+    "certify",
+    "operators_table",
+]

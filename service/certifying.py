@@ -1,0 +1,119 @@
+"""From a received file to a stored certificate: answered from the store, joined to a running job, or certified."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import structlog
+
+from certifier.documents import Certificate, CertifyOptions
+from certifier.errors import CertifierError
+from certifier.limits import Limits
+from certifier.search.state import Seal
+from service.artifacts import CERTIFICATE, STATE
+from service.child import CertifyJob, certify_folder
+from service.datadir import DataDirectory
+from service.errors import ServiceError, Unavailable, UnknownModel
+from service.jobs import Children
+from service.metrics import Metrics
+from service.store import Store, StoredVersion, Upload
+
+
+class Certifying:
+    """Certifies uploads, each of them once."""
+
+    def __init__(
+        self, *, store: Store, children: Children, folder: DataDirectory, seal: Seal, limits: Limits, metrics: Metrics
+    ) -> None:
+        self._store, self._children, self._folder = store, children, folder
+        self._seal, self._limits, self._metrics = seal, limits, metrics
+        self._running: dict[Upload, asyncio.Task[bytes]] = {}
+        self.draining = False
+
+    async def certify(self, upload: Upload, options: CertifyOptions, folder: Path) -> tuple[bytes, bool]:
+        """The certificate of the upload in `folder` as JSON, and whether it is new.
+
+        The same upload under the same name is answered from the store, or joins the job that is certifying it.
+        Takes `folder` over and removes it.
+        Raises: CertifierError, NameConflict, CertificationCrashed, Unavailable, Defect.
+        """
+        running = self._running.get(upload)
+        if running is None:
+            try:
+                stored = await asyncio.to_thread(self._stored, upload)
+            except BaseException:
+                await asyncio.to_thread(self._folder.discard, folder)
+                raise
+            running = self._running.get(upload)
+            if stored is not None:
+                await asyncio.to_thread(self._folder.discard, folder)
+                self._metrics.certified("stored")
+                return stored, False
+        if running is not None:
+            await asyncio.to_thread(self._folder.discard, folder)
+            return await asyncio.shield(running), False
+        task = asyncio.create_task(self._certify_new(upload, options, folder))
+        self._running[upload] = task
+        task.add_done_callback(lambda _: self._running.pop(upload, None))
+        # Shielded: a client that hangs up does not waste what was begun.
+        return await asyncio.shield(task), True
+
+    async def close(self) -> None:
+        """Stop the running jobs; what they have not finished leaves no trace."""
+        self.draining = True
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _certify_new(self, upload: Upload, options: CertifyOptions, folder: Path) -> bytes:
+        log = structlog.get_logger("service").bind(model=upload.name, sha256=upload.sha256, bytes=upload.bytes)
+        try:
+            if self.draining:
+                raise Unavailable("the server is stopping")
+            number = await asyncio.to_thread(self._prepare, upload, folder)
+            job = CertifyJob(
+                folder=folder,
+                name=upload.name,
+                version=number,
+                options=options,
+                limits=self._limits,
+                seal=self._seal,
+            )
+            await self._children.run(certify_folder, job, seconds=self._limits.seconds)
+            version, data = await asyncio.to_thread(self._publish, upload, folder)
+        except (CertifierError, ServiceError) as error:
+            self._metrics.certified(error.code)
+            log.info("refused", code=error.code)
+            raise
+        finally:
+            await asyncio.to_thread(self._folder.discard, folder)
+        self._metrics.certified("certified")
+        log.info("certified", version=version.version)
+        return data
+
+    def _stored(self, upload: Upload) -> bytes | None:
+        version = self._store.find(upload)
+        return None if version is None else self._store.read(version, CERTIFICATE)
+
+    def _prepare(self, upload: Upload, folder: Path) -> int:
+        """Lay the newest version's search state beside the upload; the number the new version will probably get."""
+        try:
+            newest = self._store.resolve(upload.name, None)
+            (folder / STATE).write_bytes(self._store.read(newest, STATE))
+        except UnknownModel:
+            return upload.version or 1
+        return upload.version or newest.version + 1
+
+    def _publish(self, upload: Upload, folder: Path) -> tuple[StoredVersion, bytes]:
+        certificate = Certificate.model_validate_json((folder / CERTIFICATE).read_bytes())
+        return self._store.publish(upload, certificate, folder)
+
+
+def options_digest(options: CertifyOptions) -> str:
+    """Digest of the options, the same for every spelling of them."""
+    canonical = json.dumps(options.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

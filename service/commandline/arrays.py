@@ -1,0 +1,100 @@
+"""Arrays from .npy and .npz files, as rows of a model and as labels; never unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.errors import InvalidInput
+
+Array = NDArray[Any]
+
+
+def read_array(path: Path, *, key: str | None, field: str) -> Array:
+    """The array in a .npy file, which stays on disk until it is used, or the one named `key` in a .npz archive.
+
+    Without a key, the archive's first array.  `field` names the array in errors.
+    Raises: InvalidInput.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            return _from_archive(path, key, field)
+        if key is not None:
+            raise InvalidInput(field, f"{path.name} holds one array, so there is no key {key!r} in it")
+        with path.open("rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise InvalidInput(field, f"{path.name} is neither a .npy nor a .npz file")
+        return _on_disk(path)
+    except (InvalidInput, MemoryError):
+        raise
+    except Exception as error:  # damage anywhere: zip directory, header, dtype, length
+        raise InvalidInput(field, f"{path.name} cannot be read: {error}") from error
+
+
+def _from_archive(path: Path, key: str | None, field: str) -> Array:
+    with np.load(path, allow_pickle=False) as archive:
+        if not archive.files:
+            raise InvalidInput(field, f"{path.name} holds no arrays")
+        wanted = archive.files[0] if key is None else key
+        if wanted not in archive.files:
+            raise InvalidInput(field, f"{path.name} has no array {wanted!r}; it has {', '.join(archive.files)}")
+        return np.asarray(archive[wanted])
+
+
+def _on_disk(path: Path) -> Array:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # arrays without entries and some dtypes cannot stay on disk
+        return np.load(path, allow_pickle=False)
+
+
+def as_rows(array: Array, row_shape: tuple[int, ...], *, field: str) -> Array:
+    """`array` as rows of `row_shape`: [N, *row_shape], [N, n] flat, axes of extent 1 more or less, or a single row.
+
+    Axes are never reordered: two shapes that differ in more than axes of extent 1 and flatness are refused, because
+    an image with its channels last would otherwise be taken for one with its channels first.
+    Raises: InvalidInput.
+    """
+    size = math.prod(row_shape)
+    if array.ndim and math.prod(array.shape[1:]) == size:
+        own = array.shape[1:]
+        wide, wanted = _wide(own), _wide(row_shape)
+        if own == row_shape or wide == wanted or len(wide) <= 1 or len(wanted) <= 1:
+            return array.reshape(len(array), *row_shape)
+        raise InvalidInput(
+            field,
+            f"rows of shape {list(own)} are not in the order of the model's {list(row_shape)}; "
+            "declare theirs with --layout, or transpose them",
+        )
+    if array.shape == row_shape:
+        return array.reshape(1, *row_shape)
+    expected = f"[{', '.join(['N', *map(str, row_shape)])}]"
+    raise InvalidInput(field, f"has shape {list(array.shape)}, but the model takes {expected}")
+
+
+def as_labels(array: Array) -> NDArray[np.int64]:
+    """`array` as one whole number per row; axes of extent 1 after the first are dropped.
+
+    Raises: InvalidInput.
+    """
+    if array.ndim == 0 or math.prod(array.shape[1:]) != 1:
+        raise InvalidInput("labels", f"has shape {list(array.shape)}, but one label per row is needed: [N]")
+    flat = array.reshape(-1)
+    if flat.dtype.kind not in "iufb":
+        raise InvalidInput("labels", f"holds {flat.dtype}, not numbers")
+    whole = np.abs(flat.astype(np.float64)) < 2**53
+    if flat.dtype.kind == "f":
+        whole &= flat == np.floor(flat)
+    if not whole.all():
+        row = int(np.argmin(whole))
+        raise InvalidInput("labels", f"row {row} is {flat[row]}, not a class number")
+    return flat.astype(np.int64)
+
+
+def _wide(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for extent in shape if extent != 1)

@@ -1,0 +1,251 @@
+"""The commands: each parses, certifies the model, asks it, and prints JSON or a table.
+
+The library is imported inside the commands, so that help and misuse answer at once.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.commandline import options as typed
+from service.commandline.failures import ending_well, misuse
+from service.commandline.output import counting, print_json, standard_output
+
+app = typer.Typer(
+    name="lipcert",
+    help="Proved Lipschitz bounds and certified predictions for ONNX networks. "
+    "Exit codes: 0 done, 1 refused, 2 misuse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lipcert {version('lipcert')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lipcert(
+    shows_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What comes before every command."""
+
+
+@app.command()
+def certify(
+    model: typed.Model,
+    method: typed.Method = "auto",
+    arithmetic: typed.ArithmeticName = "real",
+    task: typed.Task = "auto",
+    threshold: typed.Threshold = None,
+    scale: typed.Scale = None,
+    mean: typed.Mean = None,
+    std: typed.Std = None,
+    layout: typed.Layout = None,
+    state: typed.State = None,
+    json: typed.Json = False,
+) -> None:
+    """Prove a bound of the model's Lipschitz constant and print the certificate."""
+    with ending_well(as_json=json):
+        from service.commandline.modelling import certify_file
+        from service.commandline.tables import show_certificate
+
+        asked = typed.Typed(
+            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            scale=scale, mean=mean, std=std, layout=layout,
+        )  # fmt: skip
+        certificate = certify_file(model, options=asked.options(), state=state).certificate
+        if json:
+            print_json(certificate.model_dump_json())
+        else:
+            show_certificate(standard_output(), certificate)
+
+
+@app.command()
+def predict(
+    model: typed.Model,
+    inputs: typed.Inputs,
+    inputs_key: typed.InputsKey = None,
+    epsilon: typed.Epsilon = None,
+    method: typed.Method = "auto",
+    arithmetic: typed.ArithmeticName = "real",
+    task: typed.Task = "auto",
+    threshold: typed.Threshold = None,
+    scale: typed.Scale = None,
+    mean: typed.Mean = None,
+    std: typed.Std = None,
+    layout: typed.Layout = None,
+    state: typed.State = None,
+    json: typed.Json = False,
+) -> None:
+    """Print label, margin and certified radius of every input row."""
+    with ending_well(as_json=json):
+        from certifier.documents import Predictions
+        from certifier.evaluation import predictions
+        from service.commandline.arrays import as_rows, read_array
+        from service.commandline.modelling import certify_file, predictor_of
+        from service.commandline.tables import show_predictions
+
+        asked = typed.Typed(
+            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            scale=scale, mean=mean, std=std, layout=layout,
+        )  # fmt: skip
+        distance = None if epsilon is None else typed.distance(epsilon)
+        array = read_array(inputs, key=inputs_key, field="inputs")
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        rows = as_rows(array, predictor.row_shape, field="inputs")
+        with counting("predicting", len(rows)) as progress:
+            predicted = list(predictions(predictor, rows, epsilon=distance, progress=progress))
+        certificate = predictor.certificate
+        answer = Predictions(
+            model=certificate.model.name,
+            version=certificate.model.version,
+            task=certificate.task,
+            arithmetic=certificate.arithmetic,
+            epsilon=distance,
+            rows=predicted,
+        )
+        if json:
+            print_json(answer.model_dump_json())
+        else:
+            show_predictions(standard_output(), answer)
+
+
+@app.command()
+def evaluate(
+    model: typed.Model,
+    inputs: typed.Inputs,
+    inputs_key: typed.InputsKey = None,
+    labels: typed.Labels = None,
+    labels_key: typed.LabelsKey = None,
+    epsilon: typed.Epsilons = [],  # noqa: B006  # typer copies it
+    method: typed.Method = "auto",
+    arithmetic: typed.ArithmeticName = "real",
+    task: typed.Task = "auto",
+    threshold: typed.Threshold = None,
+    scale: typed.Scale = None,
+    mean: typed.Mean = None,
+    std: typed.Std = None,
+    layout: typed.Layout = None,
+    state: typed.State = None,
+    json: typed.Json = False,
+) -> None:
+    """Print clean accuracy, certified accuracy for every epsilon, and how the radii are distributed."""
+    with ending_well(as_json=json):
+        from certifier.evaluation import evaluate as evaluate_rows
+        from service.commandline.arrays import as_labels, as_rows, read_array
+        from service.commandline.modelling import certify_file, predictor_of
+        from service.commandline.tables import show_evaluation
+
+        asked = typed.Typed(
+            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            scale=scale, mean=mean, std=std, layout=layout,
+        )  # fmt: skip
+        distances = typed.epsilons(epsilon)
+        array = read_array(inputs, key=inputs_key, field="inputs")
+        truth = None if labels is None else as_labels(read_array(labels, key=labels_key, field="labels"))
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        rows = as_rows(array, predictor.row_shape, field="inputs")
+        with counting("evaluating", len(rows)) as progress:
+            answer = evaluate_rows(predictor, rows, labels=truth, epsilons=distances, progress=progress)
+        if json:
+            print_json(answer.model_dump_json())
+        else:
+            show_evaluation(standard_output(), answer, predictor.certificate.options.preprocessing)
+
+
+@app.command()
+def compare(
+    model: typed.Model,
+    x: typed.First,
+    y: typed.Second,
+    x_key: typed.InputsKey = None,
+    y_key: typed.InputsKey = None,
+    method: typed.Method = "auto",
+    arithmetic: typed.ArithmeticName = "real",
+    task: typed.Task = "auto",
+    threshold: typed.Threshold = None,
+    scale: typed.Scale = None,
+    mean: typed.Mean = None,
+    std: typed.Std = None,
+    layout: typed.Layout = None,
+    state: typed.State = None,
+    json: typed.Json = False,
+) -> None:
+    """Print how far paired inputs are apart, how far their outputs are, and how far those could be."""
+    with ending_well(as_json=json):
+        from certifier.documents import Comparisons
+        from service.commandline.arrays import as_rows, read_array
+        from service.commandline.modelling import certify_file, predictor_of
+        from service.commandline.tables import show_comparisons
+
+        asked = typed.Typed(
+            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            scale=scale, mean=mean, std=std, layout=layout,
+        )  # fmt: skip
+        arrays = read_array(x, key=x_key, field="x"), read_array(y, key=y_key, field="y")
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        first, second = (
+            as_rows(array, predictor.row_shape, field=field) for array, field in zip(arrays, "xy", strict=True)
+        )
+        answer = Comparisons(
+            model=predictor.certificate.model.name,
+            version=predictor.certificate.model.version,
+            arithmetic=predictor.certificate.arithmetic,
+            rows=predictor.compare(first, second),
+        )
+        if json:
+            print_json(answer.model_dump_json())
+        else:
+            show_comparisons(standard_output(), answer)
+
+
+@app.command()
+def operators(json: typed.Json = False) -> None:
+    """Print the operators that have a rule, and those that are refused by name."""
+    with ending_well(as_json=json):
+        from certifier.rules.registry import support
+        from service.commandline.tables import show_operators
+        from service.schemas import Operators
+
+        table = support()
+        if json:
+            print_json(Operators(operators=table).model_dump_json())
+        else:
+            show_operators(standard_output(), table)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Port to listen on; 0 takes a free one.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of everything that is kept.")] = None,
+) -> None:
+    """Start the HTTP server; what is not given comes from the environment (LIPCERT_…)."""
+    with ending_well(as_json=False):
+        from pydantic import ValidationError
+
+        from service.server import run
+        from service.settings import Settings
+
+        given: dict[str, Any] = {"host": host, "port": port, "data_dir": data}
+        try:
+            settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            finding = error.errors()[0]
+            setting = str(finding["loc"][0]) if finding["loc"] else "settings"
+            option = {"host": "--host", "port": "--port", "data_dir": "--data"}.get(
+                setting, f"LIPCERT_{setting.upper()}"
+            )
+            raise misuse(option, finding["msg"]) from None
+        run(settings)

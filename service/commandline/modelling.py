@@ -1,0 +1,85 @@
+"""A model file -> a certified model, with progress and, if asked for, a folder of kept state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+from certifier.certification import CertifiedModel, certify
+from certifier.documents import CertifyOptions
+from certifier.limits import Limits
+from certifier.prediction import Predictor
+from certifier.search.state import SearchState
+from service.commandline.failures import misuse
+from service.commandline.folder import StateFolder, unkept_seal
+from service.commandline.output import stages, warn
+from service.uploads import default_name
+
+STDIN = "-"
+VERSION = 1
+
+
+def certify_file(model: str, *, options: CertifyOptions, state: Path | None) -> CertifiedModel:
+    """Certify the model in the file `model`, named after it; `state` is the folder to start from and to keep in.
+
+    Raises: CertifierError; typer.BadParameter if a file cannot be opened.
+    """
+    limits = Limits()
+    data = read_model_file(model, limits)
+    name = default_name("" if model == STDIN else Path(model).name, hashlib.sha256(data).hexdigest())
+    kept = None if state is None else _open(state)
+    with stages("reading the model") as progress:
+        certified = certify(
+            data,
+            name=name,
+            version=VERSION,
+            options=options,
+            limits=limits,
+            state=SearchState() if kept is None else kept.read(name),
+            seal=unkept_seal() if kept is None else kept.seal(),
+            progress=progress,
+        )
+    if kept is not None:
+        try:
+            kept.keep(name, certified.state)
+        except OSError as error:
+            warn(f"the search state is not kept: {error}")
+    return certified
+
+
+def predictor_of(certified: CertifiedModel) -> Predictor:
+    """The certified model, ready to answer."""
+    return Predictor(
+        certificate=certified.certificate, served_model=certified.served_model, constants=certified.constants
+    )
+
+
+def read_model_file(model: str, limits: Limits) -> bytes:
+    """The bytes of a file or of standard input, of which no more are read than the limit allows.
+
+    Raises: ResourceLimitExceeded; typer.BadParameter.
+    """
+    if model == STDIN:
+        data = sys.stdin.buffer.read(limits.model_bytes + 1)
+        limits.demand("model_bytes", len(data))
+        return data
+    try:
+        with open(model, "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                limits.demand("model_bytes", status.st_size)
+            data = file.read() if stat.S_ISREG(status.st_mode) else file.read(limits.model_bytes + 1)
+    except OSError as error:
+        raise misuse("MODEL", f"{model}: {error.strerror}") from None
+    limits.demand("model_bytes", len(data))
+    return data
+
+
+def _open(path: Path) -> StateFolder:
+    try:
+        return StateFolder(path)
+    except OSError as error:
+        raise misuse("--state", f"{path}: {error.strerror}") from None

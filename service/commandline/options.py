@@ -1,0 +1,184 @@
+"""What can be typed behind a command, and what it means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from service.commandline.failures import misuse
+
+if TYPE_CHECKING:
+    from certifier.documents import CertifyOptions, Preprocessing
+
+_PREPROCESSING, _CERTIFYING = "Preprocessing, made part of the network", "Certifying"
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The ONNX file; `-` reads standard input.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Method = Annotated[
+    str, typer.Option(metavar="NAME", help="How the bound is computed: auto, product.", rich_help_panel=_CERTIFYING)
+]
+ArithmeticName = Annotated[
+    str, typer.Option(metavar="NAME", help="Whose arithmetic is certified: real.", rich_help_panel=_CERTIFYING)
+]
+Task = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What the outputs mean: auto, classification, binary, regression.",
+        rich_help_panel=_CERTIFYING,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Probability at which a single output changes class.", rich_help_panel=_CERTIFYING),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder that keeps search vectors and proved bounds for later runs.",
+        rich_help_panel=_CERTIFYING, file_okay=False,
+    ),
+]  # fmt: skip
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S", help="Factor on the inputs, applied first; 1/255 is understood.", rich_help_panel=_PREPROCESSING
+    ),
+]
+Mean = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="M,…", help="Subtracted after scaling; one value, or one per channel.", rich_help_panel=_PREPROCESSING
+    ),
+]
+Std = Annotated[
+    list[str] | None,
+    typer.Option(metavar="D,…", help="Divides last; one value, or one per channel.", rich_help_panel=_PREPROCESSING),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NCHW|NHWC", help="Axis order of your images, if not the model's.", rich_help_panel=_PREPROCESSING
+    ),
+]
+Inputs = Annotated[Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Rows, as .npy or .npz.")]
+Labels = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="One class number per row.")
+]
+First = Annotated[Path, typer.Option("--x", exists=True, dir_okay=False, metavar="FILE", help="First inputs, by row.")]
+Second = Annotated[
+    Path, typer.Option("--y", exists=True, dir_okay=False, metavar="FILE", help="Second inputs, by row.")
+]
+InputsKey = Annotated[str | None, typer.Option(metavar="KEY", help="Which array of a .npz; the first without it.")]
+LabelsKey = Annotated[str | None, typer.Option(metavar="KEY", help="Which array of a .npz; the first without it.")]
+Epsilon = Annotated[str | None, typer.Option(metavar="E", help="L2 distance to certify for, in the inputs' units.")]
+Epsilons = Annotated[list[str], typer.Option("--epsilon", metavar="E", help="L2 distance to certify for; repeatable.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """The options of certifying as they were typed."""
+
+    method: str
+    arithmetic: str
+    task: str
+    threshold: float | None
+    scale: str | None
+    mean: list[str] | None
+    std: list[str] | None
+    layout: str | None
+
+    def options(self) -> CertifyOptions:
+        """The same as the library takes them.
+
+        Raises: typer.BadParameter.
+        """
+        from pydantic import ValidationError
+
+        from certifier.documents import CertifyOptions
+
+        chosen: dict[str, Any] = {"threshold": self.threshold, "preprocessing": self._preprocessing()}
+        for name, value in (("method", self.method), ("arithmetic", self.arithmetic), ("task", self.task)):
+            known = get_args(CertifyOptions.model_fields[name].annotation)
+            if value not in known:
+                raise misuse(f"--{name}", f"{value!r} is not available; there is: {', '.join(known)}")
+            chosen[name] = value
+        try:
+            return CertifyOptions.model_validate(chosen)
+        except ValidationError as error:
+            raise _misused(error, "--threshold") from None
+
+    def _preprocessing(self) -> Preprocessing | None:
+        """None where nothing was declared."""
+        from pydantic import ValidationError
+
+        from certifier.documents import Preprocessing
+
+        declared: dict[str, Any] = {}
+        if self.scale is not None:
+            declared["scale"] = number(self.scale, "--scale")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values:
+                declared[name] = numbers(values, f"--{name}")
+        if self.layout is not None:
+            declared["layout"] = self.layout.upper()
+        try:
+            return Preprocessing.model_validate(declared) if declared else None
+        except ValidationError as error:
+            raise _misused(error, "--scale") from None
+
+
+def number(text: str, option: str) -> float:
+    """A finite number, which may be written as a quotient: `1/255`.
+
+    Raises: typer.BadParameter.
+    """
+    numerator, slash, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise misuse(option, f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise misuse(option, f"{text!r} is not a finite number")
+    return value
+
+
+def numbers(texts: list[str], option: str) -> list[float]:
+    """All numbers of a repeated, comma-separated option, in order.
+
+    Raises: typer.BadParameter.
+    """
+    return [number(part.strip(), option) for text in texts for part in text.split(",")]
+
+
+def epsilons(texts: list[str]) -> dict[str, float]:
+    """Distances by the words they were typed in.
+
+    Raises: typer.BadParameter.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    return {part: distance(part) for part in parts}
+
+
+def distance(text: str) -> float:
+    """A finite distance of at least 0.
+
+    Raises: typer.BadParameter.
+    """
+    value = number(text, "--epsilon")
+    if value < 0:
+        raise misuse("--epsilon", f"must be at least 0, not {text}")
+    return value
+
+
+def _misused(error: Exception, fallback: str) -> typer.BadParameter:
+    from pydantic import ValidationError
+
+    assert isinstance(error, ValidationError)
+    finding = error.errors()[0]
+    option = f"--{finding['loc'][0]}" if finding["loc"] else fallback
+    return misuse(option, str(finding["msg"]).removeprefix("Value error, "))

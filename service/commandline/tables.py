@@ -1,0 +1,205 @@
+"""Answers for people: tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from certifier.certificates import LARGEST
+from certifier.documents import Arithmetic, Certificate, Comparisons, OperatorSupport, Predictions, Preprocessing
+from certifier.evaluation import Evaluation
+from service.commandline.output import single_line
+
+SHOWN_ROWS = 20
+"""Rows of a long table; `--json` prints all."""
+SHOWN_LAYERS = 60
+SHOWN_OUTPUTS = 4
+
+
+def show_certificate(console: Console, certificate: Certificate) -> None:
+    """The model, its bound, and the evidence layer by layer."""
+    model, bound = certificate.model, certificate.lipschitz
+    facts = [
+        ("model", f"{model.name} ({model.format})"),
+        ("sha256", model.sha256),
+        *((f"input {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in model.inputs),
+        *((f"output {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in model.outputs),
+        ("task", _task(certificate)),
+        (f"{bound.norm} Lipschitz constant", f"at most {_at_most(bound.upper, 9)} ({bound.method}), proved"),
+        ("", f"at least {_at_least(bound.lower, 9)}, attained"),
+        ("self-test", "passed" if certificate.self_test.passed else "failed"),
+        *(("", f"{check.name}: {check.detail}") for check in certificate.self_test.checks),
+        ("arithmetic", certificate.arithmetic.statement),
+        *(("note", note) for note in certificate.notes),
+        ("seconds", f"{certificate.seconds:.2f}"),
+    ]
+    _show_facts(console, facts)
+    table = _table("layer", "what", "proof", "estimate from below*", "proved upper bound*", "iterations*", "search")
+    for layer in certificate.layers[:SHOWN_LAYERS]:
+        estimate = "" if layer.estimate is None else _at_least(layer.estimate, 9)
+        _row(
+            table,
+            layer.name,
+            layer.kind,
+            layer.proof,
+            estimate,
+            _at_most(layer.upper, 9),
+            layer.iterations,
+            layer.search,
+        )
+    console.print(table)
+    _say_more(console, len(certificate.layers), SHOWN_LAYERS, "layers")
+
+
+def show_predictions(console: Console, predictions: Predictions) -> None:
+    """One line per input row."""
+    if predictions.task == "regression":
+        return _show_outputs(console, predictions)
+    certified = () if predictions.epsilon is None else (f"certified at {predictions.epsilon:g}",)
+    table = _table("row*", "label*", "runner-up*", "margin*", "radius*", *certified, "because")
+    for position, row in enumerate(predictions.rows[:SHOWN_ROWS]):
+        verdict = () if predictions.epsilon is None else ("yes" if row.certified else "no",)
+        margin, radius = _figure(row.margin), _at_least(row.radius)
+        _row(table, position, row.label, _blank(row.runner_up), margin, radius, *verdict, row.because or "")
+    console.print(table)
+    _say_more(console, len(predictions.rows), SHOWN_ROWS, "rows")
+    _say_arithmetic(console, predictions.arithmetic)
+
+
+def _show_outputs(console: Console, predictions: Predictions) -> None:
+    """A regressor's outputs, and where they stay within epsilon."""
+    within = () if predictions.epsilon is None else (f"stays in, within {predictions.epsilon:g}",)
+    table = _table("row*", "output*", "value*", *within)
+    for position, row in enumerate(predictions.rows[:SHOWN_ROWS]):
+        for output, value in enumerate(row.logits[:SHOWN_OUTPUTS]):
+            interval = () if row.output_bounds is None else (row.output_bounds.intervals[output],)
+            bounds = (f"[{_at_least(one.lower)}, {_at_most(one.upper)}]" for one in interval)
+            _row(table, position if output == 0 else "", output, _figure(value), *bounds)
+    console.print(table)
+    _say_more(console, len(predictions.rows), SHOWN_ROWS, "rows")
+    if predictions.rows:
+        _say_more(console, len(predictions.rows[0].logits), SHOWN_OUTPUTS, "outputs of each row")
+    _say_arithmetic(console, predictions.arithmetic)
+
+
+def show_evaluation(console: Console, evaluation: Evaluation, preprocessing: Preprocessing | None) -> None:
+    """Accuracies, shares by epsilon, and the radii."""
+    facts = [("rows", str(evaluation.rows))]
+    if evaluation.clean_accuracy is not None:
+        facts.append(("clean accuracy", _percent(evaluation.clean_accuracy)))
+    bound = evaluation.lipschitz
+    facts.append((f"{bound.norm} Lipschitz constant", f"{_at_least(bound.lower)} to {_at_most(bound.upper)}"))
+    _show_facts(console, facts)
+    if evaluation.certified:
+        labelled = evaluation.clean_accuracy is not None
+        table = _table("ε*", "certified*", *(("certified and correct*",) if labelled else ()))
+        for key, share in evaluation.certified.items():
+            correct = evaluation.certified_correct[key]
+            _row(table, key, _percent(share), *(() if correct is None else (_percent(correct),)))
+        console.print(table)
+    radius = evaluation.radius
+    names = {"0": "smallest", "0.5": "median", "1": "largest"}
+    quantiles = [(names.get(key, f"{float(key) * 100:g} %"), value) for key, value in radius.quantiles.items()]
+    table = _table("radius:", "mean*", *(f"{name}*" for name, _ in quantiles))
+    _row(table, "", _at_least(radius.mean), *(_at_least(value) for _, value in quantiles))
+    console.print(table)
+    if preprocessing is not None and (preprocessing.scale != 1.0 or preprocessing.std):
+        console.print("ε and radii are distances between inputs as given, before --scale and --std.", soft_wrap=True)
+    _say_arithmetic(console, evaluation.arithmetic)
+
+
+def show_comparisons(console: Console, comparisons: Comparisons) -> None:
+    """One line per pair of inputs."""
+    table = _table("row*", "inputs apart*", "outputs apart*", "bound*", "largest output difference*", "its bound*")
+    for position, row in enumerate(comparisons.rows[:SHOWN_ROWS]):
+        largest = max(row.outputs, key=lambda output: output.difference)
+        apart, reach = _at_most(row.input_difference), _at_most(row.output_difference_bound)
+        differences = _figure(row.output_difference), _figure(largest.difference)
+        _row(table, position, apart, differences[0], reach, differences[1], _at_most(largest.bound))
+    console.print(table)
+    _say_more(console, len(comparisons.rows), SHOWN_ROWS, "rows")
+    _say_arithmetic(console, comparisons.arithmetic)
+
+
+def show_operators(console: Console, operators: Sequence[OperatorSupport]) -> None:
+    """The support table."""
+    table = _table("operator", "versions", "rule", "summary")
+    for one in operators:
+        name = one.operator if one.domain in ("", "ai.onnx") else f"{one.domain}.{one.operator}"
+        _row(table, name, one.versions, "yes" if one.supported else "refused", one.summary)
+    console.print(table)
+
+
+def _table(*headings: str) -> Table:
+    """An empty table; headings that end in an asterisk are of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        justify = "right" if heading.endswith("*") else "left"
+        table.add_column(heading.removesuffix("*"), justify=justify, overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    table.add_row(*(single_line(str(cell)) for cell in cells))
+
+
+def _show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    grid: RenderableType = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", overflow="fold", max_width=32)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(single_line(name), single_line(value))
+    console.print(grid)
+    console.print()
+
+
+def _say_more(console: Console, count: int, shown: int, what: str) -> None:
+    if count > shown:
+        console.print(f"… the first {shown} of {count} {what}; --json prints all")
+
+
+def _say_arithmetic(console: Console, arithmetic: Arithmetic) -> None:
+    console.print(f"Arithmetic: {arithmetic.statement}", soft_wrap=not console.is_terminal)
+
+
+def _task(certificate: Certificate) -> str:
+    if certificate.task == "classification":
+        return f"classification, {certificate.classes} classes"
+    return f"{certificate.task}, {certificate.classes} output{'s' if certificate.classes > 1 else ''}"
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return "[" + ", ".join("N" if extent is None else str(extent) for extent in shape) + "]"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _at_most(value: float, digits: int = 6) -> str:
+    """A proved upper bound in few digits, rounded up: what is shown is still a bound."""
+    return _rounded(value, digits, ROUND_CEILING)
+
+
+def _at_least(value: float | None, digits: int = 6) -> str:
+    """A lower bound or a radius in few digits, rounded down."""
+    return "" if value is None else _rounded(value, digits, ROUND_FLOOR)
+
+
+def _rounded(value: float, digits: int, rounding: str) -> str:
+    if value >= LARGEST:
+        return "∞"
+    return f"{Context(prec=digits, rounding=rounding).create_decimal(value).normalize():g}"
+
+
+def _blank(value: object | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that no share looks larger than it is; the factor is exact in decimals."""
+    scaled = Decimal(repr(share)) * 100
+    return f"{scaled.quantize(Decimal('0.01'), rounding=ROUND_FLOOR)} %"

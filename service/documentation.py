@@ -1,0 +1,40 @@
+"""`python -m service.documentation docs/http.md`: writes the page that is generated from the code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from service.app import create_app
+from service.problems import MEDIA_TYPE, problem_table
+from service.settings import Settings
+
+HEADER = "<!-- Written by `python -m service.documentation docs/http.md`; a test keeps it current. -->\n\n"
+
+
+def http_page() -> str:
+    """docs/http.md."""
+    routes = ["| route | what it does |", "|---|---|"]
+    for path, operations in create_app(Settings()).openapi()["paths"].items():
+        for method, operation in operations.items():
+            first = operation["description"].split("\n")[0]
+            routes.append(f"| `{method.upper()} {path}` | {first} |")
+    return (
+        f"{HEADER}# HTTP\n\nThe full description is the OpenAPI document at `/openapi.json`, shown at `/docs`.\n\n"
+        "Distances are L2 norms in the units of the caller's inputs. Upper bounds are rounded up, lower bounds and "
+        "radii down.\n\n" + "\n".join(routes) + "\n\n## Uploading\n\n"
+        "`POST /certify` takes a form (`file`, and optionally `name`, `version` and `options` as JSON text) or a raw "
+        "`application/octet-stream` body with the same three as query parameters. The body is hashed while it "
+        "streams to disk. The same bytes with the same options under the same name are answered from the store "
+        "(200); a new certificate is a 201. Without a name, the file's name is used, else `model-` and eight digits "
+        "of its digest. Versions of a name count up by themselves and are never given twice, also not after a "
+        "deletion; a given `version` that is taken by other bytes or options is a conflict (409). `/predict` and "
+        "`/compare` use the newest version unless they name one.\n\n"
+        f"## Errors\n\nEvery error is a problem document (RFC 9457) of media type `{MEDIA_TYPE}` with `type`, "
+        "`title`, `status`, `detail`, `instance`, and besides these `code`, which is stable and meant for programs, "
+        "and `details`, the facts of the refusal. A 503 says in `Retry-After` when to try again.\n\n" + problem_table()
+    )
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(http_page(), encoding="utf-8")

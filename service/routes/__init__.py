@@ -1,0 +1,1 @@
+"""The HTTP routes: each parses, makes one call, and answers with a document."""

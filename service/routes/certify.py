@@ -1,0 +1,89 @@
+"""Upload a model, get its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from certifier import errors as library
+from certifier.documents import Certificate, CertifyOptions
+from service import errors
+from service.artifacts import UPLOAD
+from service.bodies import parse_fields, parse_json
+from service.certifying import options_digest
+from service.openapi import CERTIFY_BODY
+from service.problems import responses
+from service.schemas import Name, Version
+from service.store import Upload
+from service.uploads import Received, default_name, receive
+from service.wiring import Wired
+
+router = APIRouter(tags=["models"])
+
+REFUSALS = (
+    library.MalformedModel,
+    library.UnknownFormat,
+    library.ResourceLimitExceeded,
+    library.UnsupportedModel,
+    library.UnsupportedNode,
+    library.InvalidInput,
+    library.SelfTestFailed,
+    library.NotProved,
+    errors.NameConflict,
+    errors.BodyTooLarge,
+    errors.MalformedRequest,
+    errors.UnsupportedMediaType,
+    errors.InvalidRequest,
+    errors.CertificationCrashed,
+    errors.Unavailable,
+)
+
+
+class _Labels(BaseModel):
+    name: Name
+    version: Version | None = None
+
+
+@router.post(
+    "/certify",
+    status_code=201,
+    response_model=Certificate,
+    response_description="A new certificate.",
+    responses={200: {"model": Certificate, "description": "The stored certificate."}} | responses(*REFUSALS),
+    openapi_extra=dict(CERTIFY_BODY),
+)
+async def certify(request: Request, parts: Wired) -> Response:
+    """Certify a model.
+
+    The same bytes with the same options under the same name are answered from the store with 200; a new certificate
+    is a 201. Versions count up by themselves and are never given twice.
+    """
+    folder = await asyncio.to_thread(parts.folder.new_folder)
+    try:
+        received, fields = await receive(request, path=folder / UPLOAD, limit=parts.settings.max_upload_bytes)
+        upload, options = _described(received, fields)
+    except BaseException:
+        await asyncio.to_thread(parts.folder.discard, folder)
+        raise
+    document, created = await parts.certifying.certify(upload, options, folder)
+    return Response(document, 201 if created else 200, media_type="application/json")
+
+
+def _described(received: Received, fields: dict[str, str]) -> tuple[Upload, CertifyOptions]:
+    given: dict[str, Any] = {"name": fields.get("name") or default_name(received.filename, received.sha256)}
+    if fields.get("version"):
+        given["version"] = fields["version"]
+    labels = parse_fields(_Labels, given)
+    written = parse_json(fields["options"].encode()).value if fields.get("options") else {}
+    options = parse_fields(CertifyOptions, written, root="options")
+    upload = Upload(
+        name=labels.name,
+        version=labels.version,
+        sha256=received.sha256,
+        options_digest=options_digest(options),
+        bytes=received.size,
+    )
+    return upload, options

@@ -1,0 +1,202 @@
+"""Uploads: streamed to disk and hashed as they come, in multipart or raw form, never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from service.bodies import demand_length
+from service.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
+
+RAW, MULTIPART = "application/octet-stream", "multipart/form-data"
+BATCH_BYTES = 2**20
+"""Received bytes are hashed and written in batches of this size, in a thread."""
+MAX_FIELD_BYTES = 2**16
+MULTIPART_OVERHEAD = 2**18
+"""What boundaries, part headers and the small fields of a form may add to the file."""
+FIELDS = ("name", "version", "options")
+
+
+class Received:
+    """A file on disk with its digest, growing chunk by chunk up to `limit` bytes."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._file: BinaryIO = path.open("xb")
+        self._digest = hashlib.sha256()
+        self._limit = limit
+        self.size = 0
+        self.filename = ""
+
+    def write(self, data: bytes) -> None:
+        """Append `data`.
+
+        Raises: BodyTooLarge.
+        """
+        self.size += len(data)
+        if self.size > self._limit:
+            raise BodyTooLarge(self._limit)
+        self._digest.update(data)
+        self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what was written."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._file.close()
+
+
+async def receive(request: Request, *, path: Path, limit: int) -> tuple[Received, dict[str, str]]:
+    """Stream the request's file to `path`; with it the form's other fields, or the query's for a raw body.
+
+    Raises: BodyTooLarge, MalformedRequest, UnsupportedMediaType, InvalidRequest.
+    """
+    header = request.headers.get("content-type", RAW)
+    kind, options = parse_options_header(header)
+    received = await asyncio.to_thread(Received, path, limit)
+    try:
+        if kind == RAW.encode():
+            demand_length(request, limit)
+            await _stream(request, received.write, limit)
+            fields = {name: request.query_params[name] for name in FIELDS if name in request.query_params}
+        elif kind == MULTIPART.encode():
+            demand_length(request, limit + MULTIPART_OVERHEAD)
+            form = _Form(options.get(b"boundary", b""), received)
+            await _stream(request, form.feed, limit + MULTIPART_OVERHEAD)
+            fields = form.finish()
+        else:
+            raise UnsupportedMediaType(header.split(";")[0], (MULTIPART, RAW))
+    finally:
+        await asyncio.to_thread(received.close)
+    if not received.size:
+        raise InvalidRequest([("file", "is empty")])
+    return received, fields
+
+
+async def _stream(request: Request, consume: Callable[[bytes], None], limit: int) -> None:
+    """Hand the body to `consume` in batches, in a thread, and stop at `limit` bytes."""
+    batch: list[bytes] = []
+    waiting = total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise BodyTooLarge(limit)
+        batch.append(chunk)
+        waiting += len(chunk)
+        if waiting >= BATCH_BYTES:
+            await asyncio.to_thread(consume, b"".join(batch))
+            batch, waiting = [], 0
+    if batch:
+        await asyncio.to_thread(consume, b"".join(batch))
+
+
+class _Form:
+    """The callbacks of the streaming multipart parser: one file to disk, three small fields in memory."""
+
+    def __init__(self, boundary: bytes, received: Received) -> None:
+        self._received = received
+        self._fields: dict[str, bytearray] = {}
+        self._header = self._value = b""
+        self._disposition: dict[bytes, bytes] = {}
+        self._part = ""
+        self._seen: set[str] = set()
+        self._complete = False
+        if not boundary:
+            raise MalformedRequest("multipart/form-data without a boundary")
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedRequest(str(error)) from None
+
+    def feed(self, data: bytes) -> None:
+        """Parse the next bytes.
+
+        Raises: MalformedRequest, InvalidRequest, BodyTooLarge.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise MalformedRequest(f"not a multipart form: {error}") from None
+
+    def finish(self) -> dict[str, str]:
+        """The small fields, once all was fed.
+
+        Raises: MalformedRequest when the form is cut short; InvalidRequest without a file.
+        """
+        if not self._complete:
+            raise MalformedRequest("the multipart form is cut short")
+        if "file" not in self._seen:
+            raise InvalidRequest([("file", "is missing")])
+        try:
+            return {name: bytes(value).decode() for name, value in self._fields.items()}
+        except UnicodeDecodeError:
+            raise MalformedRequest("a field of the form is not UTF-8") from None
+
+    def _begin(self) -> None:
+        self._header = self._value = b""
+        self._disposition = {}
+        self._part = ""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, self._disposition = parse_options_header(self._value)
+        self._header = self._value = b""
+
+    def _headers_finished(self) -> None:
+        self._part = self._disposition.get(b"name", b"").decode("utf-8", "replace")
+        if self._part not in ("file", *FIELDS):
+            raise InvalidRequest([(self._part or "form", "is no field of this form")])
+        if self._part in self._seen:
+            raise InvalidRequest([(self._part, "is given twice")])
+        self._seen.add(self._part)
+        if self._part == "file":
+            self._received.filename = self._disposition.get(b"filename", b"").decode("utf-8", "replace")
+        else:
+            self._fields[self._part] = bytearray()
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._part == "file":
+            self._received.write(data[start:end])
+            return
+        field = self._fields[self._part]
+        field += data[start:end]
+        if len(field) > MAX_FIELD_BYTES:
+            raise BodyTooLarge(MAX_FIELD_BYTES)
+
+    def _end(self) -> None:
+        self._complete = True
+
+
+def default_name(filename: str, sha256: str) -> str:
+    """A valid model name from the uploaded file's name; from its digest when nothing of it remains."""
+    stem = re.split(r"[/\\]", filename)[-1]
+    stem = re.sub(r"\.(onnx|pt2?|pth|zip)$", "", stem, flags=re.IGNORECASE)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:128]
+    return stem or f"model-{sha256[:8]}"

@@ -1,0 +1,37 @@
+"""What a running application consists of, and how a route reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.certifying import Certifying
+from service.datadir import DataDirectory
+from service.jobs import Children
+from service.metrics import Metrics
+from service.runtime import Runtime
+from service.settings import Settings
+from service.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of one application; made in its lifespan."""
+
+    settings: Settings
+    folder: DataDirectory
+    store: Store
+    children: Children
+    certifying: Certifying
+    runtime: Runtime
+    metrics: Metrics
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that got the request."""
+    return request.app.state.parts
+
+
+Wired = Annotated[Parts, Depends(parts_of)]

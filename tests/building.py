@@ -1,0 +1,159 @@
+"""Small ONNX models for the tests, an independent evaluation of them in float64, and the real `certify` on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from certifier.certification import CertifiedModel, certify
+from certifier.documents import CertifyOptions
+from certifier.limits import Limits
+from certifier.prediction import Predictor
+from certifier.search.state import Seal, SearchState
+
+Array = NDArray[Any]
+
+SEAL = Seal(key=b"the key of the tests")
+
+
+class Model:
+    """An ONNX graph under construction over one input `x` of `row_shape` per row; the batch axis is dynamic.
+
+    Every weight is given in float64 and must be exact in `dtype`, so that `reference` evaluates the same network.
+    """
+
+    def __init__(self, *row_shape: int, dtype: Any = np.float32, opset: int = 18, ir_version: int = 10) -> None:
+        self.row_shape, self.dtype, self.opset, self.ir_version = row_shape, np.dtype(dtype), opset, ir_version
+        self.nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
+        self.constants: dict[str, Array] = {}
+        self.output = "x"
+
+    def constant(self, value: Any, *, name: str | None = None) -> str:
+        """A named constant; integers stay 64-bit integers."""
+        array = np.asarray(value)
+        array = array.astype(np.int64) if array.dtype.kind in "iu" else array.astype(np.float64)
+        name = name or f"c{len(self.constants)}"
+        self.constants[name] = array
+        return name
+
+    def add(self, operator: str, *operands: Any, outputs: Sequence[str] = (), **attributes: Any) -> str:
+        """Append a node; an operand is a value's name or an array, which becomes a constant.
+
+        The first output becomes the model's output; its name is returned.
+        """
+        inputs = [operand if isinstance(operand, str) else self.constant(operand) for operand in operands]
+        names = list(outputs) or [f"v{len(self.nodes)}"]
+        self.nodes.append((operator, inputs, names, attributes))
+        self.output = names[0]
+        return names[0]
+
+    def then(self, operator: str, *operands: Any, **attributes: Any) -> str:
+        """Append a node that reads the present output first."""
+        return self.add(operator, self.output, *operands, **attributes)
+
+    def linear(self, weight: Any, bias: Any = None) -> str:
+        """y = W x + b.  Shapes: weight [out, in], bias [out]."""
+        operands = [np.asarray(weight, dtype=np.float64).T] + ([] if bias is None else [np.asarray(bias, float)])
+        return self.then("Gemm", *operands)
+
+    def proto(self, dtype: Any = None) -> onnx.ModelProto:
+        """The model in `dtype` (its own by default)."""
+        kind = np.dtype(dtype or self.dtype)
+        code = helper.np_dtype_to_tensor_dtype(kind)
+        initializers = [
+            numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(kind), name)
+            for name, value in self.constants.items()
+        ]
+        nodes = [helper.make_node(op, ins, outs, **attributes) for op, ins, outs, attributes in self.nodes]
+        graph = helper.make_graph(
+            nodes,
+            "small",
+            [helper.make_tensor_value_info("x", code, ["N", *self.row_shape])],
+            [helper.make_tensor_value_info(self.output, code, None)],
+            initializers,
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=self.ir_version
+        )
+        # The checker wants the output's rank, which shape inference knows.
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output[0]
+        if inferred.type.tensor_type.HasField("shape"):
+            model.graph.output[0].CopyFrom(inferred)
+        return model
+
+    def data(self) -> bytes:
+        """The model as ONNX bytes."""
+        return self.proto().SerializeToString()
+
+    def reference(self, *, batched: bool = False) -> Reference:
+        """The network in float64, by the reference implementation of the standard."""
+        return Reference(self, batched=batched)
+
+
+class Reference:
+    """An evaluation that shares no code with the library.  Shapes: [B, n] -> [B, c], both flat.
+
+    `batched` evaluates all rows at once, for networks whose rows do not mix.
+    """
+
+    def __init__(self, model: Model, *, batched: bool) -> None:
+        self._row_shape, self._batched = model.row_shape, batched
+        self._evaluator = ReferenceEvaluator(model.proto(np.float64))
+
+    def __call__(self, rows: Array) -> Array:
+        batch = np.asarray(rows, dtype=np.float64).reshape(-1, *self._row_shape)
+        if self._batched:
+            whole = np.asarray(self._evaluator.run(None, {"x": batch})[0], dtype=np.float64)
+            return whole.reshape(len(batch), -1)
+        outputs = [self._evaluator.run(None, {"x": row[None]})[0] for row in batch]
+        return np.array(outputs, dtype=np.float64).reshape(len(batch), -1)  # pyright: ignore[reportArgumentType]
+
+    def jacobian(self, point: Array, *, step: float = 1e-6) -> Array:
+        """Secants along every coordinate.  Shapes: [n] -> [c, n]; exact for affine networks but for rounding."""
+        moves = step * np.eye(point.size)
+        return ((self(point + moves) - self(point - moves)) / (2 * step)).T
+
+
+def certify_bytes(
+    data: bytes,
+    *,
+    options: CertifyOptions | None = None,
+    limits: Limits | None = None,
+    state: SearchState | None = None,
+    seal: Seal = SEAL,
+) -> CertifiedModel:
+    """The real `certify`, without progress."""
+    return certify(
+        data,
+        name="model",
+        version=1,
+        options=options or CertifyOptions(),
+        limits=limits or Limits(),
+        state=state or SearchState(),
+        seal=seal,
+        progress=lambda stage, share: None,
+    )
+
+
+def certify_model(model: Model, **settings: Any) -> CertifiedModel:
+    """`certify_bytes` of a model under construction."""
+    return certify_bytes(model.data(), **settings)
+
+
+def predictor_of(certified: CertifiedModel) -> Predictor:
+    """What serves the certified model."""
+    return Predictor(
+        certificate=certified.certificate, served_model=certified.served_model, constants=certified.constants
+    )
+
+
+def single(values: Any) -> Array:
+    """The nearest float32 numbers, as float64."""
+    return np.asarray(values, dtype=np.float32).astype(np.float64)
