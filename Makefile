@@ -66,8 +66,8 @@ faults: setup  ## seed faults into the code and show that the tests catch each o
 corpus: setup  ## certify or refuse every shared model and write docs/corpus.md
 	$(BIN)/python -m benchmarks.corpus
 
-docs: setup  ## write the page of the HTTP interface from the code
-	$(BIN)/python -m service.documentation docs/http.md
+docs: setup  ## write the pages that are generated from the code
+	$(BIN)/python -m service.documentation docs
 
 image-check:  ## build the Dockerfile and serve a certificate from the image, with or without a Docker engine
 	deploy/image-check.sh

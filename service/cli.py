@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 refused, 2 misuse, 130 interrupted.
 from __future__ import annotations
 
 import signal
+import sys
+import warnings
 
 from service.commandline.interruption import leave
 
@@ -18,6 +20,9 @@ def main() -> None:
     from service.commandline.output import accept_any_terminal
 
     accept_any_terminal()
+    if not sys.warnoptions:
+        # Those of the libraries below, which would stand between the lines that are meant for people.
+        warnings.simplefilter("ignore")
     app()
 
 

@@ -1,15 +1,16 @@
-"""`python -m service.documentation docs/http.md`: writes the page that is generated from the code."""
+"""`python -m service.documentation docs`: writes the pages that are generated from the code."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from certifier import operators_table
 from service.app import create_app
 from service.problems import MEDIA_TYPE, problem_table
 from service.settings import Settings
 
-HEADER = "<!-- Written by `python -m service.documentation docs/http.md`; a test keeps it current. -->\n\n"
+HEADER = "<!-- Written by `python -m service.documentation docs`; a test keeps it current. -->\n\n"
 
 
 def http_page() -> str:
@@ -36,5 +37,28 @@ def http_page() -> str:
     )
 
 
+def operators_page() -> str:
+    """docs/operators.md."""
+    known, refused = ["| operator | versions | what it computes |", "|---|---|---|"], ["| operator | why |", "|---|---|"]
+    for entry in operators_table():
+        summary = entry.summary.replace("|", "\\|")
+        if entry.supported:
+            known.append(f"| {entry.operator} | {entry.versions} | {summary} |")
+        else:
+            refused.append(f"| {entry.operator} | {summary} |")
+    return (
+        f"{HEADER}# Operators\n\n"
+        "Operators of the standard ONNX domain that have a rule, with the operator-set versions that the rule was "
+        "written for. Whatever depends only on constants is folded first and needs no rule.\n\n"
+        + "\n".join(known)
+        + "\n\n## Refused on purpose\n\n"
+        + "\n".join(refused)
+        + "\n\nEvery other operator is refused by name as well.\n"
+    )
+
+
+PAGES = {"http.md": http_page, "operators.md": operators_page}
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(http_page(), encoding="utf-8")
+    for page, write in PAGES.items():
+        (Path(sys.argv[1]) / page).write_text(write(), encoding="utf-8")

@@ -165,7 +165,7 @@ class Store:
                 self._blobs.put(prefix, CERTIFICATE, data)
                 if self._insert(upload, prefix, document, number):
                     return self.resolve(upload.name, number), data
-                if upload.version is not None:
+                if upload.version is not None and self._is_given(upload.name, number):
                     raise NameConflict(upload.name, upload.version, "was taken meanwhile")
         except BaseException:
             self._blobs.remove(prefix)
@@ -227,6 +227,11 @@ class Store:
         with self._engine.connect() as connection:
             last = connection.scalar(select(models.c.last_version).where(models.c.name == upload.name))
         return (last or 0) + 1
+
+    def _is_given(self, name: str, number: int) -> bool:
+        query = select(versions.c.version).where(versions.c.name == name, versions.c.version == number)
+        with self._engine.connect() as connection:
+            return connection.scalar(query) is not None
 
     def _insert(self, upload: Upload, prefix: str, document: Certificate, number: int) -> bool:
         """The transaction that makes the version visible; False when the number is taken."""

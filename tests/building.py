@@ -11,6 +11,7 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from certifier.certification import CertifiedModel, certify
 from certifier.documents import CertifyOptions
@@ -34,6 +35,10 @@ class Model:
         self.nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
         self.constants: dict[str, Array] = {}
         self.output = "x"
+
+    def __repr__(self) -> str:
+        lines = [f"{op}({', '.join(ins)}) -> {', '.join(outs)} {attributes}" for op, ins, outs, attributes in self.nodes]
+        return f"x{list(self.row_shape)} {self.dtype}: " + "; ".join(lines)
 
     def constant(self, value: Any, *, name: str | None = None) -> str:
         """A named constant; integers stay 64-bit integers."""
@@ -97,6 +102,39 @@ class Model:
         return Reference(self, batched=batched)
 
 
+def _windows(x: Array, taps: Sequence[int], strides: Sequence[int] | None, pads: Sequence[int] | None) -> Array:
+    """Every window of two spatial axes, padding as NaN.  Shapes: [N, C, H, W] -> [N, C, H', W', taps]."""
+    top, left, bottom, right = pads or (0, 0, 0, 0)
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(taps), axis=(2, 3))  # pyright: ignore
+    down, across = strides or (1, 1)
+    kept = windows[:, :, ::down, ::across]
+    return kept.reshape(*kept.shape[:4], -1)
+
+
+class MaxPool(OpRun):
+    """The largest entry of each window; the reference's own poolings fail on unequal strides and pads."""
+
+    def _run(self, x, kernel_shape=None, strides=None, pads=None, **_):  # noqa: ANN001, ANN003, ANN202
+        return (np.nanmax(_windows(x, kernel_shape, strides, pads), axis=-1),)
+
+
+class AveragePool(OpRun):
+    """The mean of each window, with or without its padding."""
+
+    def _run(self, x, kernel_shape=None, strides=None, pads=None, count_include_pad=0, **_):  # noqa: ANN001, ANN003, ANN202
+        windows = _windows(x, kernel_shape, strides, pads)
+        return (np.nan_to_num(windows).mean(axis=-1) if count_include_pad else np.nanmean(windows, axis=-1),)
+
+
+class LpPool(OpRun):
+    """The p-norm of each window."""
+
+    def _run(self, x, kernel_shape=None, strides=None, pads=None, p=2, **_):  # noqa: ANN001, ANN003, ANN202
+        powers = np.abs(np.nan_to_num(_windows(x, kernel_shape, strides, pads))) ** p
+        return (powers.sum(axis=-1) ** (1 / p),)
+
+
 class Reference:
     """An evaluation that shares no code with the library.  Shapes: [B, n] -> [B, c], both flat.
 
@@ -105,7 +143,7 @@ class Reference:
 
     def __init__(self, model: Model, *, batched: bool) -> None:
         self._row_shape, self._batched = model.row_shape, batched
-        self._evaluator = ReferenceEvaluator(model.proto(np.float64))
+        self._evaluator = ReferenceEvaluator(model.proto(np.float64), new_ops=[MaxPool, AveragePool, LpPool])
 
     def __call__(self, rows: Array) -> Array:
         batch = np.asarray(rows, dtype=np.float64).reshape(-1, *self._row_shape)

@@ -193,11 +193,10 @@ def _transposed(model: Model, generator: Draw, shape: Shape) -> Shape:
 
 
 def _pooled(model: Model, generator: Draw, shape: Shape) -> Shape:
-    channels, height, width = shape
-    taps = [int(generator.integers(1, min(4, size + 1))) for size in (height, width)]
+    channels = shape[0]
+    taps = [int(generator.integers(1, min(4, size + 1))) for size in shape[1:]]
     strides = [int(s) for s in generator.integers(1, 3, size=2)]
-    before = [int(generator.integers(0, max(1, taps[axis]))) for axis in range(2)]
-    pads = [*before, 0, 0]
+    pads = [int(generator.integers(0, taps[axis])) for axis in (0, 1, 0, 1)]
     operator, attributes = [
         ("MaxPool", {}),
         ("AveragePool", {"count_include_pad": 0}),
@@ -205,7 +204,7 @@ def _pooled(model: Model, generator: Draw, shape: Shape) -> Shape:
         ("LpPool", {"p": 2}),
     ][generator.integers(4)]
     model.then(operator, kernel_shape=taps, strides=strides, pads=pads, **attributes)
-    sizes = [(size + before[axis] - taps[axis]) // strides[axis] + 1 for axis, size in enumerate((height, width))]
+    sizes = [(size + pads[axis] + pads[2 + axis] - taps[axis]) // strides[axis] + 1 for axis, size in enumerate(shape[1:])]
     return channels, sizes[0], sizes[1]
 
 

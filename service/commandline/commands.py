@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from service.commandline import options as typed
-from service.commandline.failures import ending_well, misuse
-from service.commandline.output import counting, print_json, standard_output
+from service.commandline.failures import REFUSED, ending_well, misuse
+from service.commandline.output import complain, counting, print_json, standard_output
 
 app = typer.Typer(
     name="lipcert",
@@ -248,4 +248,9 @@ def serve(
                 setting, f"LIPCERT_{setting.upper()}"
             )
             raise misuse(option, finding["msg"]) from None
-        run(settings)
+        try:
+            run(settings)
+        except SystemExit as ended:
+            if ended.code:
+                complain("the server did not start; its log says why")
+                raise typer.Exit(REFUSED) from None

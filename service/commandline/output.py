@@ -90,8 +90,8 @@ def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _progress(*columns: TextColumn | BarColumn | SpinnerColumn | MofNCompleteColumn | TimeElapsedColumn) -> Progress:
-    console = _standard_error()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    return Progress(*columns, console=_standard_error(), transient=True, disable=not watched)
 
 
 def _standard_error() -> Console:

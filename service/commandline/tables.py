@@ -8,7 +8,6 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from certifier.certificates import LARGEST
 from certifier.documents import Arithmetic, Certificate, Comparisons, OperatorSupport, Predictions, Preprocessing
 from certifier.evaluation import Evaluation
 from service.commandline.output import single_line
@@ -17,6 +16,8 @@ SHOWN_ROWS = 20
 """Rows of a long table; `--json` prints all."""
 SHOWN_LAYERS = 60
 SHOWN_OUTPUTS = 4
+LARGEST_SHOWN = 1e308
+"""Radii beyond are those of classes that no input can change."""
 
 
 def show_certificate(console: Console, certificate: Certificate) -> None:
@@ -190,8 +191,8 @@ def _at_least(value: float | None, digits: int = 6) -> str:
 
 
 def _rounded(value: float, digits: int, rounding: str) -> str:
-    if value >= LARGEST:
-        return "∞"
+    if value > LARGEST_SHOWN:
+        return f">{LARGEST_SHOWN:g}"
     return f"{Context(prec=digits, rounding=rounding).create_decimal(value).normalize():g}"
 
 

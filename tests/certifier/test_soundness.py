@@ -105,14 +105,14 @@ def _check(model: Model, seed: int) -> int:
     return _radii_hold(model, reference, certified, points, seed)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(vector_networks(layers=6))
 def test_vector_networks_keep_their_promises(example):
     model, seed = example
     _check(model, seed)
 
 
-@settings(max_examples=45)
+@settings(max_examples=110)
 @given(image_networks(layers=5))
 def test_image_networks_keep_their_promises(example):
     model, seed = example

@@ -25,7 +25,8 @@ class Commands:
 
     def __call__(self, *arguments: object, stdin: bytes | None = None) -> Result:
         """Run one command, whatever its exit code."""
-        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+        plain = {"FORCE_COLOR": None, "TTY_COMPATIBLE": None}
+        return CliRunner(env=plain).invoke(app, [str(argument) for argument in arguments], input=stdin)
 
     def table(self, *arguments: object) -> str:
         """What a command that succeeds shows."""

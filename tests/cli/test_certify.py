@@ -102,9 +102,7 @@ def test_damaged_state_is_reported_and_ignored(lipcert: Commands, tmp_path: Path
 
 
 @pytest.mark.parametrize("harm", ["readable", "short", "link"])
-def test_bounds_under_a_key_that_is_not_private_are_proved_again(
-    lipcert: Commands, tmp_path: Path, harm: str
-) -> None:
+def test_bounds_under_a_key_that_is_not_private_are_proved_again(lipcert: Commands, tmp_path: Path, harm: str) -> None:
     folder, key = tmp_path / "state", tmp_path / "state" / "seal.key"
     lipcert.json("certify", lipcert.model, "--state", folder)
     if harm == "readable":
@@ -121,9 +119,7 @@ def test_bounds_under_a_key_that_is_not_private_are_proved_again(
     assert not key.is_symlink() and stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
-def test_without_a_folder_nothing_is_kept(
-    lipcert: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_nothing_is_kept(lipcert: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert {layer["search"] for layer in lipcert.json("certify", lipcert.model)["layers"]} == {"cold"}

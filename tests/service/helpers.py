@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -146,6 +147,20 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.005)
+
+
+def in_background(function: Callable[[], object]) -> threading.Thread:
+    """`function` in a thread; that its server is killed meanwhile is no failure."""
+
+    def quietly() -> None:
+        try:
+            function()
+        except httpx.TransportError:
+            pass  # the server was killed under the request
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    return thread
 
 
 def descendants(root: int) -> list[int]:

@@ -12,24 +12,6 @@ from service.settings import Settings
 from tests.service.helpers import dense_network, files_below, running, upload_form
 
 
-def test_live_answers_while_a_model_is_certified(settings: Settings) -> None:
-    large = dense_network(4, 1200, 1200, 1200, 3)
-
-    async def scenario() -> None:
-        async with running(settings.model_copy(update={"max_upload_bytes": 2**26})) as client:
-            answers = 0
-            upload = asyncio.create_task(client.post("/certify", **upload_form(large, name="large")))
-            while not upload.done():
-                assert (await client.get("/health/live")).json() == {"live": True}
-                assert (await client.get("/health/ready")).json() == {"ready": True}
-                answers += 1
-                await asyncio.sleep(0.02)
-            assert (await upload).status_code == 201
-            assert answers >= 5, "the event loop was held up"
-
-    asyncio.run(scenario())
-
-
 def test_not_ready_when_the_storage_is_gone(settings: Settings) -> None:
     async def scenario() -> None:
         async with running(settings) as client:

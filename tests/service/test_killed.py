@@ -18,6 +18,7 @@ from tests.service.helpers import (
     dense_network,
     descendants,
     files_below,
+    in_background,
     is_running,
     upload_form,
     wait_for,
@@ -26,18 +27,6 @@ from tests.service.helpers import (
 SMALL = dense_network(4, 8, 3)
 LARGE = dense_network(4, 1500, 1500, 1500, 3)
 Start = Callable[..., ServerProcess]
-
-
-def in_background(function: Callable[[], object]) -> threading.Thread:
-    def quietly() -> None:
-        try:
-            function()
-        except httpx.TransportError:
-            pass  # the server was killed under the request
-
-    thread = threading.Thread(target=quietly, daemon=True)
-    thread.start()
-    return thread
 
 
 def demand_intact(server: ServerProcess, finished: dict[str, bytes]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from certifier import errors as library
 from service import errors as service
 from service.app import create_app
-from service.documentation import http_page
+from service.documentation import PAGES
 from service.errors import Defect
 from service.problems import TABLE, kind_of
 from service.settings import Settings, settings_table
@@ -69,9 +69,10 @@ def test_problem_documents_have_the_fields_of_the_standard(settings: Settings) -
     asyncio.run(scenario())
 
 
-def test_the_generated_page_is_current() -> None:
-    page = ROOT / "docs" / "http.md"
-    assert page.read_text(encoding="utf-8") == http_page(), "run: python -m service.documentation docs/http.md"
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_generated_pages_are_current(page: str) -> None:
+    path = ROOT / "docs" / page
+    assert path.read_text(encoding="utf-8") == PAGES[page](), "run: make docs"
 
 
 def test_every_setting_and_route_is_documented(settings: Settings) -> None:

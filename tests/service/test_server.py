@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.service.helpers import ROOT, ServerProcess, dense_network, files_below, upload_form
+from tests.service.helpers import (
+    ROOT,
+    ServerProcess,
+    dense_network,
+    descendants,
+    files_below,
+    in_background,
+    upload_form,
+    wait_for,
+)
 
 Start = Callable[..., ServerProcess]
 
@@ -77,6 +86,26 @@ def test_a_client_that_hangs_up_leaves_nothing(small_server: ServerProcess) -> N
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert server.client.get("/health/ready").status_code == 200
+
+
+def test_health_answers_while_a_model_is_certified(start_server: Start) -> None:
+    server = start_server()
+    family = descendants(server.process.pid)
+    large = dense_network(4, 1200, 1200, 1200, 3)
+    answers: list[httpx.Response] = []
+    thread = in_background(
+        lambda: answers.append(httpx.post(f"{server.url}/certify", **upload_form(large), timeout=120))
+    )
+    wait_for(lambda: set(descendants(server.process.pid)) - set(family), "the child process")
+    (child,) = set(descendants(server.process.pid)) - set(family)
+    # Halted, the certification cannot end by itself, however fast it is.
+    os.kill(child, signal.SIGSTOP)
+    for path in ("/health/live", "/health/ready", "/models", "/health/live"):
+        assert server.client.get(path, timeout=20).status_code == 200
+    assert thread.is_alive() and not answers
+    os.kill(child, signal.SIGCONT)
+    thread.join(120)
+    assert [answer.status_code for answer in answers] == [201]
 
 
 def test_draining_says_not_ready_and_still_predicts(start_server: Start) -> None:

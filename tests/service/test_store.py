@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_deleting_removes_blobs_and_leaves_the_rest(store: Store, tmp_path: Path
         with pytest.raises(UnknownModel):
             store.resolve(name, version)
     assert len(stored_files(tmp_path)) == 1 + len(ARTIFACTS)
+
+
+def test_simultaneous_publications_get_numbers_of_their_own(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    # Wanted numbers so far apart that the counted ones between them never take one.
+    wanted = [upload(digest=f"{index:x}", version=None if index % 2 else 100 + 50 * index) for index in range(16)]
+    job = artifacts(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(lambda item: store.publish(item, CERTIFICATE_EXAMPLE, job)[0], wanted))
+    assert len({item.version for item in stored}) == 16
+    assert all(item.version == asked.version for item, asked in zip(stored, wanted, strict=True) if asked.version)
+    assert sorted(item.version for item in store.versions("m")) == sorted(item.version for item in stored)
+    assert len(stored_files(tmp_path)) == 16 * (1 + len(ARTIFACTS))
 
 
 class Killed(BaseException):

@@ -127,7 +127,7 @@ REFUSED = [
     (of_one_value("Clip", 13, SHAPE, {}, np.array(np.nan)), "NaN"),
     (of_one_value("ThresholdedRelu", 22, SHAPE, {}), "discontinuous"),
     (of_one_value("Sign", 13, SHAPE, {}), "discontinuous"),
-    (of_one_value("Tan", 22, SHAPE, {}), "no rule"),
+    (of_one_value("Tan", 22, SHAPE, {}), "unbounded slope"),
     (
         OneNode(
             operator="PRelu",

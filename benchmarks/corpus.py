@@ -1,0 +1,204 @@
+"""Certifies or refuses every shared model and writes `docs/corpus.md`: `python -m benchmarks.corpus`.
+
+The models are read in place from the folder that LIPCERT_SHARED names (`../shared` by default); each is certified in
+a child process with a time limit, so that none can hold up or take down the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.references import reference_checks
+from benchmarks.tables import markdown
+from certifier.certification import certify, unpack_constants
+from certifier.documents import CertifyOptions
+from certifier.errors import CertifierError
+from certifier.limits import Limits
+from certifier.search.state import Seal, SearchState
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "corpus.md"
+SECONDS = 600.0
+SEAL = Seal(b"benchmarks only, never a secret.")
+AWAITED = {".pt": "a TorchScript file, not an ONNX file", ".data": "weights in a second file"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the manifest."""
+
+    path: str
+    expected: str
+    why: str
+
+    @property
+    def label(self) -> str:
+        """Owner and file name."""
+        parts = [part for part in self.path.split("/") if part != "converted"]
+        return f"{parts[0]} / {parts[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one model: its constants, or the refusal.  `outputs` and `pairs` only travel to the checks."""
+
+    seconds: float
+    upper: float | None = None
+    lower: float | None = None
+    mean_pair: float | None = None
+    code: str | None = None
+    refusal: str | None = None
+    outputs: list[float] | None = None
+    pairs: list[list[float]] | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.refusal is None
+
+
+def read_manifest(folder: Path) -> list[Entry]:
+    """The manifest's lines, in its order."""
+    with (folder / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
+        return [Entry(path=row["path"], expected=row["expect"], why=row["why"]) for row in csv.DictReader(file)]
+
+
+def examine(path: Path) -> Outcome:
+    """Certify one file in this process."""
+    started = time.perf_counter()
+    try:
+        certified = certify(
+            path.read_bytes(),
+            name="corpus",
+            version=1,
+            options=CertifyOptions(),
+            limits=Limits(),
+            state=SearchState(),
+            seal=SEAL,
+            progress=lambda stage, share: None,
+        )
+    except CertifierError as error:
+        return Outcome(seconds=time.perf_counter() - started, code=error.code, refusal=str(error))
+    constants, _ = unpack_constants(certified.constants)
+    bound = certified.certificate.lipschitz
+    return Outcome(
+        seconds=time.perf_counter() - started,
+        upper=bound.upper,
+        lower=bound.lower,
+        mean_pair=None if constants.pairs is None else mean_of_pairs(constants.pairs),
+        outputs=certified.certificate.outputs,
+        pairs=certified.certificate.pairs,
+    )
+
+
+def mean_of_pairs(pairs: np.ndarray) -> float:
+    """The mean over pairs of different classes."""
+    return float(pairs[~np.eye(len(pairs), dtype=bool)].mean())
+
+
+def examine_in_child(path: Path, seconds: float) -> Outcome:
+    """The same in a process of its own, killed after `seconds`."""
+    command = [sys.executable, "-m", "benchmarks.corpus", "--one", str(path)]
+    try:
+        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return Outcome(seconds=seconds, code="timeout", refusal=f"not finished after {seconds:.0f} s")
+    if finished.returncode:
+        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        return Outcome(seconds=0.0, code="crashed", refusal=f"crashed: {last}")
+    return Outcome(**json.loads(finished.stdout.splitlines()[-1]))
+
+
+def page(entries: list[Entry], outcomes: list[Outcome], checks: list[tuple[str, bool, str]]) -> str:
+    """The text of `docs/corpus.md`."""
+    both = list(zip(entries, outcomes, strict=True))
+    accepted = [(entry, outcome) for entry, outcome in both if outcome.accepted]
+    refused = [(entry, outcome) for entry, outcome in both if not outcome.accepted]
+    bounds = [
+        (
+            entry.label,
+            outcome.upper,
+            outcome.lower,
+            outcome.upper / outcome.lower if outcome.upper is not None and outcome.lower else None,
+            outcome.mean_pair,
+            f"{outcome.seconds:.2f}",
+        )
+        for entry, outcome in accepted
+    ]
+    refusals = [(entry.label, entry.expected, outcome.refusal, outcome.code) for entry, outcome in refused]
+    sections = [
+        "# The corpus",
+        "<!-- Generated by `make corpus` (`python -m benchmarks.corpus`); do not edit. -->",
+        "Public networks that nobody here wrote, certified with default options or refused by name. L is the proved "
+        "Lipschitz constant of the network up to its logits in the L2 norm; L lower is a stretch that two concrete "
+        "inputs attain, less the rounding error of evaluating both, and 0 where that error is larger. The mean pair "
+        "constant is the mean of the constants of f_t - f_j over all pairs of different classes, for classifiers.",
+        *summary(both),
+        "## Certified",
+        markdown(["model", "L upper", "L lower", "ratio", "mean pair", "seconds"], bounds),
+        "## Refused",
+        markdown(["model", "expected", "answer", "code"], refusals),
+        "## Against published bounds",
+        markdown(["check", "holds", "figures"], [(name, "yes" if held else "NO", text) for name, held, text in checks]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def summary(both: list[tuple[Entry, Outcome]]) -> list[str]:
+    """How the answers compare with what the manifest expects."""
+    wanted = [(entry, outcome) for entry, outcome in both if entry.expected == "accept"]
+    accepted = sum(outcome.accepted for _, outcome in wanted)
+    awaited = [f"{entry.label} ({reason})" for entry, outcome in wanted if (reason := awaits(entry, outcome))]
+    others = [entry.label for entry, outcome in wanted if not outcome.accepted and not awaits(entry, outcome)]
+    wrongly = [entry.label for entry, outcome in both if entry.expected == "refuse" and outcome.accepted]
+    lines = [f"Of {len(wanted)} models that are expected to have a bound, {accepted} were certified."]
+    if awaited:
+        lines.append(f"{len(awaited)} await a reader: " + "; ".join(awaited) + ".")
+    lines.append("Refused against expectation: " + (", ".join(others) or "none") + ".")
+    lines.append("Certified against expectation: " + (", ".join(wrongly) or "none") + ".")
+    return lines
+
+
+def awaits(entry: Entry, outcome: Outcome) -> str | None:
+    """Why a refused file is not a single ONNX file at all, where that is the reason."""
+    if outcome.accepted:
+        return None
+    if "external data" in entry.why:
+        return AWAITED[".data"]
+    return AWAITED.get(Path(entry.path).suffix)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit of one model")
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        print(json.dumps(asdict(examine(arguments.one))))
+        return
+    models = (ROOT / os.environ.get("LIPCERT_SHARED", "../shared")).resolve() / "models"
+    entries = read_manifest(models)
+    outcomes = []
+    for entry in entries:
+        outcome = examine_in_child(models / entry.path, arguments.seconds)
+        outcomes.append(outcome)
+        answer = f"L <= {outcome.upper:.6g}" if outcome.upper is not None else outcome.refusal
+        print(f"{outcome.seconds:8.2f} s  {entry.label}: {answer}", flush=True)
+    by_path = {entry.path: (outcome.outputs, outcome.pairs) for entry, outcome in zip(entries, outcomes, strict=True)}
+    checks = reference_checks(models, by_path)
+    PAGE.write_text(page(entries, outcomes, checks), encoding="utf-8")
+    if not all(held for _, held, _ in checks) or any(outcome.code == "crashed" for outcome in outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

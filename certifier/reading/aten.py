@@ -1,0 +1,56 @@
+"""ATen operators -> nodes of the standard: the one meaning that TorchScript and exported programs share.
+
+`lower` applies one operator to values that are known as far as they can be: tensors are `Ref`s, everything else is a
+Python value.  Element types are numpy's names ("float32") or PyTorch's numbers; devices, layouts and memory formats
+are any value, since none changes what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from certifier.errors import UnsupportedNode
+from certifier.reading import (
+    aten_activations,  # noqa: F401  (importing a family registers its operators)
+    aten_arithmetic,  # noqa: F401
+    aten_movements,  # noqa: F401
+    aten_normalising,  # noqa: F401
+    aten_pooling,  # noqa: F401
+    aten_products,  # noqa: F401
+    aten_reductions,  # noqa: F401
+    aten_registry,
+    aten_resizing,  # noqa: F401
+    aten_selections,  # noqa: F401
+    aten_values,  # noqa: F401
+)
+from certifier.reading.aten_registry import Call
+from certifier.reading.emitting import Emitter
+
+
+def lower(
+    emitter: Emitter, operator: str, arguments: Sequence[object], keywords: Mapping[str, object], *, where: str
+) -> object:
+    """The result of one ATen operator: a `Ref`, a tuple or list of them, or a Python number.
+
+    `operator` is its name without namespace and overload; its in-place form (`relu_`) gives the new value, and it is
+    the caller's to give that value to every name of the old one.  `where` names the call in nodes and errors.
+    Raises: UnsupportedNode, MalformedModel, ResourceLimitExceeded.
+    """
+    entry = aten_registry.find(operator)
+    if entry is None:
+        raise UnsupportedNode(where, operator, "this operator is not supported in TorchScript and exported programs")
+    call = Call(emitter=emitter, operator=operator, where=where)
+    try:
+        bound = entry.signature.bind(call, *arguments, **keywords)
+    except TypeError as error:
+        raise call.refuse(f"its arguments do not fit: {error}") from error
+    try:
+        return entry.function(*bound.args, **bound.kwargs)
+    except (ValueError, IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
+        # Shapes that do not fit one another surface as Python or numpy errors inside a lowering.
+        raise call.refuse(f"its arguments do not fit: {error}") from error
+
+
+def supported() -> tuple[str, ...]:
+    """The ATen operators that `lower` knows, sorted."""
+    return aten_registry.names()
