@@ -61,7 +61,7 @@ def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:
         quotient = margin_lower / constant_upper
     # The quotient is within half an ulp; two steps down are strictly below the real quotient.
     below = np.nextafter(np.nextafter(quotient, -np.inf), -np.inf)
-    below = np.where(np.isfinite(below), below, np.where(quotient > 0, LARGEST, 0.0))
+    below = np.where(np.isnan(below), 0.0, np.where(quotient == np.inf, LARGEST, below))
     return np.asarray(np.where((margin_lower > 0) & (below > 0), np.minimum(below, LARGEST), 0.0))
 
 

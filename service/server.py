@@ -59,7 +59,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def configure_logs(level: str) -> None:
-    """One JSON object per line on standard output; never the content of a request."""
+    """One JSON object per line on standard error; never the content of a request."""
     shared = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -37,6 +37,8 @@ def read_onnx(data: bytes, *, limits: Limits) -> Graph:
     """
     model = _parse(data)
     _count_nodes(model, limits)
+    if not _has_text_only(model):
+        raise MalformedModel("a name in the model is not valid UTF-8")
     _refuse_external_data(model)
     _demand_elements(model, limits)
     versions = _opsets(model)
@@ -75,6 +77,19 @@ def _parse(data: bytes) -> onnx.ModelProto:
     if model.graph.sparse_initializer:
         raise UnsupportedModel("sparse initialisers are not supported; export dense weights")
     return model
+
+
+def _has_text_only(model: onnx.ModelProto) -> bool:
+    """Whether every name is text: the decoder hands out names that are not valid UTF-8 as bytes."""
+    texts: list[object] = [entry.domain for entry in model.opset_import]
+    for function in model.functions:
+        texts += [function.name, function.domain, *function.input, *function.output, *function.attribute]
+    for node in _every_node(model):
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [text for attribute in node.attribute for text in (attribute.name, attribute.ref_attr_name)]
+    texts += [tensor.name for tensor in _every_tensor(model)]
+    texts += [value.name for value in (*model.graph.input, *model.graph.output, *model.graph.value_info)]
+    return all(isinstance(text, str) for text in texts)
 
 
 def _all_nodes(nodes: object) -> Iterator[onnx.NodeProto]:

@@ -98,7 +98,7 @@ def attack_in_ball(
             moved = current - step * room * _normalised(downhill)
             offset = moved - x
             lengths = np.linalg.norm(offset, axis=1, keepdims=True)
-            current = x + offset * np.minimum(1.0, room / np.maximum(lengths, np.finfo(np.float64).tiny))
+            current = x + offset * np.minimum(1.0, room / np.maximum(lengths, 1e-290))
         found.append(current)
     return found
 
