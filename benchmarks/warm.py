@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,31 +112,34 @@ def stored_answer(model: bytes, client: httpx.Client, *, rounds: int) -> StoredA
 @contextmanager
 def server() -> Iterator[httpx.Client]:
     """A client of a server process with a data folder of its own."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"LIPCERT_DATA_DIR": folder, "LIPCERT_PORT": "0", "LIPCERT_DRAIN_SECONDS": "0"}
-        log = Path(folder) / "server.log"
-        with log.open("w") as output:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIPCERT_")}
+        environment |= {"LIPCERT_DATA_DIR": folder, "LIPCERT_PORT": str(port), "LIPCERT_DRAIN_SECONDS": "0"}
+        with (Path(folder) / "server.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=output, stderr=output
+                [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
-        try:
-            with httpx.Client(base_url=_address(log, process), timeout=600) as client:
-                yield client
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+            try:
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
+                    _wait_until_ready(client, process)
+                    yield client
+            finally:
+                process.terminate()
+                process.wait(timeout=60)
 
 
-def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    """Where the server says that it listens."""
+def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        for word in log.read_text().split():
-            start = word.find("http://")
-            if start >= 0:
-                return word[start:].strip("\"',}{")
-        time.sleep(0.1)
-    raise RuntimeError(f"the server did not start: {log.read_text()}")
+        try:
+            if client.get("/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError("the server did not start")
 
 
 def measure_stored(rounds: int) -> str:

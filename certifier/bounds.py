@@ -23,7 +23,7 @@ from certifier.paths import Chain, Paths
 from certifier.proof.execution import Gain
 from certifier.proof.readout import Readout, direct_readout, scaled_readout, smaller
 from certifier.proof.rounding import add_upper, mul_upper, norm_upper, sqrt_upper
-from certifier.terms import Activation, Affine, Contraction
+from certifier.terms import Activation, Affine, Contraction, Term
 
 SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
 
@@ -34,58 +34,43 @@ class ProductBound:
     def __init__(self, network: Network, norms: Norms) -> None:
         self.network, self.norms = network, norms
         self.paths = Paths(network)
-        self._constants: dict[str, float] = {network.input.name: 1.0}
-        # In order of evaluation, so that recursion never runs deep.
+        self._readers: dict[str, list[Term]] = {}
         for term in network.terms:
-            self.constant(term.output)
+            for source in set(term.sources):
+                self._readers.setdefault(source, []).append(term)
+        self._constants: dict[str, float] = {network.input.name: 1.0}
+        # In order of evaluation, so that nothing recurses deeper than one term.
+        for term in network.terms:
+            if not self._is_inner(term):
+                self._constants[term.output] = self._bound(term)
 
-    def constant(self, value: str) -> float:
-        """L(v), rounded up; +inf where it overflows."""
-        known = self._constants.get(value)
-        if known is not None:
-            return known
-        term = self.paths.producers[value]
+    def _is_inner(self, term: Term) -> bool:
+        """Whether the term only continues a run of affine maps: the norm of the whole run replaces its own."""
+        if not isinstance(term, Affine) or len(term.sources) > 1 or term.output == self.network.output:
+            return False
+        return all(isinstance(reader, Affine) for reader in self._readers.get(term.output, ()))
+
+    def _bound(self, term: Term) -> float:
+        """L of the term's output, rounded up; +inf where it overflows."""
         if isinstance(term, Activation):
-            bound = mul_upper(float(np.max(term.steepest)), self.constant(term.sources[0]))
-        elif isinstance(term, Contraction):
-            bound = mul_upper(term.function.constant_upper, self.constant(term.sources[0]))
+            return float(mul_upper(float(np.max(term.steepest)), self._constants[term.sources[0]]))
+        if isinstance(term, Contraction):
+            return float(mul_upper(term.function.constant_upper, self._constants[term.sources[0]]))
+        assert isinstance(term, Affine)
+        if len(term.sources) > 1:
+            bounds = [self._through(part) for part in self.paths.parts(term.output)]
+            stacked = term.arrangement == "stack"
+            bound = float(norm_upper(np.array(bounds), None)) if stacked else self._sum(bounds)
         else:
-            bound = self._affine(value)
-        self._constants[value] = float(bound)
-        return self._constants[value]
-
-    def _affine(self, value: str) -> float:
-        # A value that only feeds one longer chain needs no constant of its own: the chain's norm replaces it.
-        if self._is_inner(value):
-            return np.inf
-        chain = self.paths.chain(value)
-        bound = self._through(chain)
-        expansion = self._useful_expansion(value)
+            bound = self._through(self.paths.chain(term.output))
+        expansion = self._useful_expansion(term)
         if expansion is not None:
             bound = min(bound, self._sum([self._through(part) for part in expansion]))
         return bound
 
-    def _is_inner(self, value: str) -> bool:
-        """Whether every reader continues the same run of single-source affine maps."""
-        if value == self.network.output:
-            return False
-        readers = [term for term in self.network.terms if value in term.sources]
-        return all(isinstance(term, Affine) for term in readers)
-
     def _through(self, chain: Chain) -> float:
-        return float(mul_upper(self.norms.norm_upper(chain.operator, chain.name), self._anchor(chain.source)))
-
-    def _anchor(self, value: str) -> float:
-        """L at the end of a chain: an anchor, or a place where several sources meet."""
-        known = self._constants.get(value, np.inf)
-        if np.isfinite(known) or self.paths.affine(value) is None:
-            return self.constant(value)
-        term = self.paths.affine(value)
-        assert term is not None
-        bounds = [self._through(part) for part in self.paths.parts(value)]
-        bound = float(norm_upper(np.array(bounds), None)) if term.arrangement == "stack" else self._sum(bounds)
-        self._constants[value] = bound
-        return bound
+        norm = self.norms.norm_upper(chain.operator, chain.name)
+        return float(mul_upper(norm, self._constants[chain.source]))
 
     @staticmethod
     def _sum(bounds: list[float]) -> float:
@@ -94,9 +79,15 @@ class ProductBound:
             total = add_upper(total, bound)
         return float(total)
 
-    def _useful_expansion(self, value: str) -> list[Chain] | None:
-        """The expansion, if adding paths up can gain anything over the step-wise bound."""
+    def _useful_expansion(self, term: Affine) -> list[Chain] | None:
+        """The expansion, if adding paths up can gain anything over the step-wise bound.
+
+        Where several sources meet only to go on into other affine maps, the expansion of those will look through.
+        """
+        value = term.output
         if self.paths.affine(self.paths.chain(value).source) is None:
+            return None
+        if value != self.network.output and all(isinstance(each, Affine) for each in self._readers.get(value, ())):
             return None
         expansion = self.paths.expand(value)
         if expansion is None:
@@ -107,7 +98,7 @@ class ProductBound:
     def constants(self) -> Constants:
         """The constants of the outputs: of the whole vector, of every output and of every pair."""
         output = self.network.output
-        upper = self.constant(output)
+        upper = self._constants[output]
         readout = self._readout(output)
         if readout is None:
             return Constants(upper=upper, outputs=None, pairs=None)
@@ -133,14 +124,14 @@ class ProductBound:
     def _run_norm(self, term: Affine) -> float | None:
         """The norm of the run of single-source affine terms that `term` ends, where it is the last of several."""
         first, *others = term.sources
-        if others or self._is_inner(term.output) or self.paths.affine(first) is None:
+        if others or self._is_inner(term) or self.paths.affine(first) is None:
             return None
         # The run that the error analysis follows ends where several sources meet, exactly as this chain does.
         chain = self.paths.chain(term.output)
         return self.norms.norm_upper(chain.operator, chain.name)
 
     def _direct(self, parts: list[Chain]) -> Readout | None:
-        weighted = [(self._anchor(part.source), part.operator) for part in parts]
+        weighted = [(self._constants[part.source], part.operator) for part in parts]
         return direct_readout(weighted, lambda operator: self.norms.norm_upper(operator, "readout"))
 
     def _readout(self, value: str) -> Readout | None:

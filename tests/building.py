@@ -37,7 +37,9 @@ class Model:
         self.output = "x"
 
     def __repr__(self) -> str:
-        lines = [f"{op}({', '.join(ins)}) -> {', '.join(outs)} {attributes}" for op, ins, outs, attributes in self.nodes]
+        lines = [
+            f"{op}({', '.join(ins)}) -> {', '.join(outs)} {attributes}" for op, ins, outs, attributes in self.nodes
+        ]
         return f"x{list(self.row_shape)} {self.dtype}: " + "; ".join(lines)
 
     def constant(self, value: Any, *, name: str | None = None) -> str:

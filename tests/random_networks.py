@@ -204,7 +204,9 @@ def _pooled(model: Model, generator: Draw, shape: Shape) -> Shape:
         ("LpPool", {"p": 2}),
     ][generator.integers(4)]
     model.then(operator, kernel_shape=taps, strides=strides, pads=pads, **attributes)
-    sizes = [(size + pads[axis] + pads[2 + axis] - taps[axis]) // strides[axis] + 1 for axis, size in enumerate(shape[1:])]
+    sizes = [
+        (size + pads[axis] + pads[2 + axis] - taps[axis]) // strides[axis] + 1 for axis, size in enumerate(shape[1:])
+    ]
     return channels, sizes[0], sizes[1]
 
 

@@ -24,7 +24,7 @@ from certifier.reading import (
     aten_values,  # noqa: F401
 )
 from certifier.reading.aten_registry import Call
-from certifier.reading.emitting import Emitter
+from certifier.reading.emitting import Emitter, Ref
 
 
 def lower(
@@ -36,16 +36,21 @@ def lower(
     the caller's to give that value to every name of the old one.  `where` names the call in nodes and errors.
     Raises: UnsupportedNode, MalformedModel, ResourceLimitExceeded.
     """
-    entry = aten_registry.find(operator)
-    if entry is None:
+    found = aten_registry.find(operator)
+    if found is None:
         raise UnsupportedNode(where, operator, "this operator is not supported in TorchScript and exported programs")
-    call = Call(emitter=emitter, operator=operator, where=where)
+    name, entry = found
+    call = Call(emitter=emitter, operator=name, where=where)
     try:
         bound = entry.signature.bind(call, *arguments, **keywords)
     except TypeError as error:
         raise call.refuse(f"its arguments do not fit: {error}") from error
     try:
-        return entry.function(*bound.args, **bound.kwargs)
+        result = entry.function(*bound.args, **bound.kwargs)
+        if name != operator and isinstance(result, Ref) and arguments and isinstance(arguments[0], Ref):
+            # What is written in place keeps its element type.
+            return call.cast(result, arguments[0].dtype)
+        return result
     except (ValueError, IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
         # Shapes that do not fit one another surface as Python or numpy errors inside a lowering.
         raise call.refuse(f"its arguments do not fit: {error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import helper
 
 from certifier.errors import UnsupportedNode
 from certifier.graph import FLOATING, Array
@@ -150,7 +151,9 @@ class Call:
         """`ref` with its elements, in order, in another shape; no size may be open."""
         if tuple(shape) == ref.shape:
             return ref
-        return self.emit("Reshape", [ref, self.integers_constant(shape, "shape")], {"allowzero": 1} if 0 in shape else {})
+        return self.emit(
+            "Reshape", [ref, self.integers_constant(shape, "shape")], {"allowzero": 1} if 0 in shape else {}
+        )
 
     def transpose(self, ref: Ref, permutation: Sequence[int]) -> Ref:
         """`ref` with its axes in another order."""
@@ -184,8 +187,6 @@ def _fits(value: int, dtype: str) -> bool:
 
 def onnx_type(dtype: str) -> int:
     """The standard's number of an element type."""
-    from onnx import helper
-
     return helper.np_dtype_to_tensor_dtype(array_dtype(dtype))
 
 
@@ -197,8 +198,8 @@ _WIDTHS |= {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 def promote(call: Call, values: Sequence[object]) -> str:
     """The element type of an operation on tensors and numbers.
 
-    The highest kind (truth value, integer, floating) decides; within it, tensors with axes outrank tensors without, which
-    outrank numbers.
+    The highest kind (truth value, integer, floating) decides; within it, tensors with axes outrank tensors without,
+    which outrank numbers.
     """
     ranked: list[tuple[int, int, str]] = []
     for value in values:
@@ -224,20 +225,24 @@ Lowering = Callable[..., object]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One lowering with its bound signature."""
+    """One lowering with its signature, and whether what it gives may be in the memory of its first tensor."""
 
     function: Lowering
     signature: inspect.Signature
+    shares: bool
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def aten(*operators: str) -> Callable[[Lowering], Lowering]:
-    """Register a lowering for each of `operators`, named without overload and without the in-place underscore."""
+def aten(*operators: str, shares: bool = False) -> Callable[[Lowering], Lowering]:
+    """Register a lowering for each of `operators`, named without overload and without the in-place underscore.
+
+    `shares` says that PyTorch may give a view, or the operand itself, so that later writes in place show in both.
+    """
 
     def register(function: Lowering) -> Lowering:
-        entry = Entry(function=function, signature=inspect.signature(function))
+        entry = Entry(function=function, signature=inspect.signature(function), shares=shares)
         for operator in operators:
             if operator in _ENTRIES:
                 raise ValueError(f"two lowerings of {operator}")
@@ -247,12 +252,18 @@ def aten(*operators: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def find(operator: str) -> Entry | None:
-    """The lowering of an operator, or of the operator that it is the in-place form of; None if there is none."""
-    entry = _ENTRIES.get(operator)
-    if entry is None and operator.endswith("_") and not operator.endswith("__"):
-        entry = _ENTRIES.get(operator[:-1])
-    return entry
+def find(operator: str) -> tuple[str, Entry] | None:
+    """The lowering of an operator, or of the one that it is the in-place form of, under its name in the table."""
+    name = operator
+    if name not in _ENTRIES and name.endswith("_") and not name.endswith("__"):
+        name = operator[:-1]
+    return (name, _ENTRIES[name]) if name in _ENTRIES else None
+
+
+def shares_memory(operator: str) -> bool:
+    """Whether the result of an operator may be in the memory of its first tensor."""
+    found = find(operator)
+    return found is not None and found[1].shares
 
 
 def names() -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Operators applied one after another -> graph: what a reader of traced or exported programs writes into.
 
-Every node is an operator of the ONNX standard at one operator-set version.  The shape of every value is known as soon as it is
-made, and a value that depends on constants alone is evaluated at once, so that shapes and indices computed by the
-program are plain arrays.
+Every node is an operator of the ONNX standard at one operator-set version.  The shape of every value is known as soon
+as it is made, and a value that depends on constants alone is evaluated at once, so that shapes and indices computed by
+the program are plain arrays.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _IR_VERSION = 10
 """The IR version that came with operator set 21."""
 _LARGEST_DATA = 4096
 """Constants of more elements are never shapes, axes, pads or scales, which shape inference has to see."""
+
+_SHAPED_AS_FIRST = frozenset(("GroupNormalization",))
+"""Operators without shape inference of their own, whose output is like their first input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,8 @@ class Emitter:
         return tuple(refs)
 
     def _inferred(self, node: Node, given: Sequence[Ref]) -> tuple[Ref, ...]:
+        if node.operator in _SHAPED_AS_FIRST:
+            return (Ref(name=node.outputs[0], shape=given[0].shape, dtype=given[0].dtype),)
         try:
             types = onnx.shape_inference.infer_node_outputs(
                 onnx.defs.get_schema(node.operator, OPSET, ""),
@@ -195,14 +200,9 @@ class Emitter:
 
 
 def _type(ref: Ref) -> onnx.TypeProto:
-    number = helper.np_dtype_to_tensor_dtype(np.dtype(_numpy_name(ref.dtype)))
-    return helper.make_tensor_type_proto(number, list(ref.shape))
-
-
-def _numpy_name(dtype: str) -> np.dtype[np.generic]:
-    return helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16) if dtype == "bfloat16" else np.dtype(dtype)
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array_dtype(ref.dtype)), list(ref.shape))
 
 
 def array_dtype(dtype: str) -> np.dtype[np.generic]:
     """numpy's element type called `dtype`, bfloat16 included."""
-    return _numpy_name(dtype)
+    return helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16) if dtype == "bfloat16" else np.dtype(dtype)

@@ -35,7 +35,7 @@ def read_onnx(data: bytes, *, limits: Limits) -> Graph:
 
     Raises: MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode.
     """
-    model = _parse(data)
+    model = parse(data)
     _count_nodes(model, limits)
     if not _has_text_only(model):
         raise MalformedModel("a name in the model is not valid UTF-8")
@@ -67,7 +67,11 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _parse(data: bytes) -> onnx.ModelProto:
+def parse(data: bytes) -> onnx.ModelProto:
+    """The protobuf of an ONNX model, its external data not looked at.
+
+    Raises: MalformedModel, UnsupportedModel.
+    """
     try:
         model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RuntimeError) as error:
@@ -87,7 +91,7 @@ def _has_text_only(model: onnx.ModelProto) -> bool:
     for node in _every_node(model):
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
         texts += [text for attribute in node.attribute for text in (attribute.name, attribute.ref_attr_name)]
-    texts += [tensor.name for tensor in _every_tensor(model)]
+    texts += [tensor.name for tensor in every_tensor(model)]
     texts += [value.name for value in (*model.graph.input, *model.graph.output, *model.graph.value_info)]
     return all(isinstance(text, str) for text in texts)
 
@@ -115,7 +119,8 @@ def _count_nodes(model: onnx.ModelProto, limits: Limits) -> None:
         limits.demand("nodes", count)
 
 
-def _every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor in the model: initialisers and attributes, those of sub-graphs and functions included."""
     yield from model.graph.initializer
     for node in _every_node(model):
         for attribute in node.attribute:
@@ -127,7 +132,7 @@ def _every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _refuse_external_data(model: onnx.ModelProto) -> None:
-    for tensor in _every_tensor(model):
+    for tensor in every_tensor(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data):
             raise UnsupportedModel(
                 f"tensor {tensor.name!r} keeps its data in another file (external data), which a single-file upload "
@@ -137,7 +142,7 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
 
 def _demand_elements(model: onnx.ModelProto, limits: Limits) -> None:
     total = 0
-    for tensor in _every_tensor(model):
+    for tensor in every_tensor(model):
         count = 1
         for dim in tensor.dims:
             if dim < 0:

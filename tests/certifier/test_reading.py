@@ -23,6 +23,7 @@ from certifier.errors import (
     UnsupportedNode,
 )
 from certifier.limits import Limits
+from certifier.network import build_network
 from certifier.reading.formats import read_model
 from tests.building import Model, certify_bytes
 
@@ -470,3 +471,20 @@ def test_many_damaged_models_are_certified_or_refused(changes):
 def test_random_bytes_are_refused(data):
     _certified_or_refused(data)
     _certified_or_refused(b"\x08\x0a" + data)
+
+
+@pytest.mark.parametrize("operator", ["Concat", "Max", "Sum"])
+def test_many_inputs_of_one_node_cost_no_more_than_their_sizes(operator):
+    """k inputs of n entries are k n numbers, not k² n."""
+    count, size = 60, 4000
+    parts = [helper.make_node("Relu", ["x"], [f"p{index}"]) for index in range(count)]
+    attributes = {"axis": 1} if operator == "Concat" else {}
+    node = helper.make_node(operator, [f"p{index}" for index in range(count)], ["y"], **attributes)
+    graph = read_model(_model(*parts, node, shape=(None, size)).SerializeToString(), limits=Limits())[1]
+    tracemalloc.start()
+    try:
+        build_network(graph, limits=Limits(), cut_head=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 8 * count * size

@@ -32,12 +32,12 @@ def _dense_model(weights: np.ndarray) -> Model:
 
 
 def _torus_kernel(seed: int) -> np.ndarray:
-    return single(np.random.default_rng(seed).standard_normal((5, 4, 3, 3)))
+    return single(np.random.default_rng(seed).standard_normal((5, 4, 3)))
 
 
 def _torus_model(kernel: np.ndarray) -> Model:
-    model = Model(4, 18, 18)
-    model.then("Conv", kernel, pads=[1, 1, 1, 1])
+    model = Model(4, 260)
+    model.then("Conv", kernel, pads=[1, 1])
     return model
 
 
@@ -76,7 +76,7 @@ def _truth(kind: str, weights: np.ndarray) -> float:
         return float(np.linalg.norm(weights, 2))
     # Constant images inside a large map are stretched almost by the norm of the summed taps; use probes instead.
     reference = _torus_model(weights).reference(batched=True)
-    probe = np.random.default_rng(0).standard_normal((1, 4 * 18 * 18))
+    probe = np.random.default_rng(0).standard_normal((1, 4 * 260))
     return float(np.linalg.norm(reference(probe)) / np.linalg.norm(probe))
 
 
@@ -116,7 +116,7 @@ def test_state_of_another_shape_is_not_used(kind):
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-@pytest.mark.parametrize("upper", [0.0, 1e-9, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("upper", [0.0, 1e-9, float("nan")])
 def test_a_bound_sealed_under_another_key_is_ignored(kind, upper):
     weights = BUILDERS[kind][0](0)
     honest = _certify(kind, weights, SearchState())
@@ -259,7 +259,7 @@ def _kept_bytes() -> bytes:
 KEPT = _kept_bytes()
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.integers(0, len(KEPT) - 1), st.integers(0, 7))
 def test_any_flipped_bit_is_detected_or_harmless(place, bit):
     """Of the archive, its index, the vector, the digest, the bound or the seal."""

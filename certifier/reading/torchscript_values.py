@@ -1,0 +1,142 @@
+"""The values that TorchScript code computes with, and which tensors share memory.
+
+An operator that writes into a tensor gives it a new value, which every name of that tensor sees.  A view of it would
+see the change too; here such a view becomes unreadable instead, so that no stale value is ever used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from certifier.errors import UnsupportedNode
+from certifier.reading.emitting import Ref
+from certifier.reading.torchscript_code import Definition
+from certifier.reading.torchscript_pickle import Stub
+
+
+class Memory:
+    """Some memory that tensors may share; `writes` counts how often it was written into.
+
+    `state` is what the memory belongs to if it outlives a call: a parameter, a buffer or a constant.
+    """
+
+    __slots__ = ("state", "writes")
+
+    def __init__(self, state: str) -> None:
+        self.state, self.writes = state, 0
+
+
+class Cell:
+    """A tensor as names refer to it: its present value, and the memories it may lie in as of its last change.
+
+    `ref` is None for the model's input as long as its shape is not known.
+    """
+
+    __slots__ = ("_seen", "ref")
+
+    def __init__(self, ref: Ref | None, memories: Iterable[Memory]) -> None:
+        self.ref = ref
+        self._seen = {memory: memory.writes for memory in memories}
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """The memories that this tensor may lie in."""
+        return tuple(self._seen)
+
+    def read(self, where: str, operator: str) -> Ref:
+        """The present value.
+
+        Raises: UnsupportedNode if the memory was written through another view of it.
+        """
+        if any(memory.writes != count for memory, count in self._seen.items()):
+            raise UnsupportedNode(
+                where, operator, "reads a tensor that was changed through a view of it; avoid in-place assignment"
+            )
+        if self.ref is None:
+            raise UnsupportedNode(where, operator, "needs the input's shape")
+        return self.ref
+
+    def write(self, ref: Ref, where: str, operator: str) -> None:
+        """Give the tensor the value `ref`, unseen by its views.
+
+        Raises: UnsupportedNode if it is a parameter, buffer or constant, or would change its shape or element type.
+        """
+        old = self.read(where, operator)
+        for memory in self._seen:
+            if memory.state:
+                raise UnsupportedNode(
+                    where,
+                    operator,
+                    f"changes {memory.state}: a module that keeps state from call to call is no function",
+                )
+        if (ref.shape, ref.dtype) != (old.shape, old.dtype):
+            raise UnsupportedNode(where, operator, "changes the shape or element type of a tensor in place")
+        for memory in self._seen:
+            memory.writes += 1
+            self._seen[memory] = memory.writes
+        self.ref = ref
+
+
+class Kept(list[object]):
+    """A list that belongs to a module or a constant: it may be read, never changed."""
+
+
+class KeptMapping(dict[object, object]):
+    """A dictionary that belongs to a module or a constant: it may be read, never changed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A module of the archive: its object, its class, and its path from the root ("" for the root)."""
+
+    stub: Stub
+    definition: Definition
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A function of the archive's code, bound to a module if `owner` is one."""
+
+    definition: Definition
+    owner: Module | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Path:
+    """A dotted name that is not yet a value: torch.relu, ops.prim.NumToTensor, __torch__.torch.nn.functional.relu."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A named tuple."""
+
+    fields: tuple[str, ...]
+    values: tuple[object, ...]
+
+
+class Device:
+    """Where a tensor lives: one place, since every model is served on the processor."""
+
+
+class Uninitialised:
+    """What TorchScript assigns on paths that end in an exception."""
+
+
+FRESH = frozenset(
+    """abs acos add addbmm addcdiv addcmul addmm addmv arange asin atan avg_pool1d avg_pool2d avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d baddbmm
+    batch_norm bmm cat celu clamp clamp_max clamp_min clone cos constant_pad_nd conv1d conv2d conv3d _convolution
+    conv_transpose1d conv_transpose2d conv_transpose3d convolution cumsum div dot elu embedding erf exp full gelu glu
+    group_norm hardshrink hardsigmoid hardswish hardtanh instance_norm layer_norm leaky_relu linear log log_sigmoid
+    log_softmax log1p max_pool1d max_pool2d max_pool3d maximum mean minimum mish mm mul mv native_layer_norm neg norm
+    ones pixel_shuffle pow prelu reciprocal relu relu6 repeat rms_norm rsqrt rsub scaled_dot_product_attention selu
+    sigmoid silu sin softmax softplus softshrink softsign sqrt square stack sub sum tan tanh threshold true_divide
+    upsample_bicubic2d upsample_bilinear2d upsample_nearest1d upsample_nearest2d upsample_nearest3d var vdot where
+    zeros""".split()
+)
+"""Operators whose results never share memory with what they read.  Of any other it is assumed that they may."""
