@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
@@ -261,7 +262,16 @@ def measure_dense() -> list[DenseRow]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=("all", "dense", "convolutions"), default="all")
-    part = parser.parse_args().part
+    parser.add_argument("--threads", type=int, help="for both sides; on a busy machine one disturbs least")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    with threadpool_limits(arguments.threads or None):
+        report(arguments.part)
+
+
+def report(part: str) -> None:
+    """Measure and print one part, or `all`."""
     if part != "convolutions":
         rows = measure_dense()
         print(dense_table(rows))

@@ -162,15 +162,16 @@ def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
         return "regression", [f"{size} outputs are more than a pair table holds, so they are taken as a regressor's"]
     if options.task == "classification" or (options.task == "auto" and is_vector):
         return "classification", []
-    if options.task == "binary" or (options.task == "auto" and size == 1 and _is_binary(network, options)):
+    if options.task == "auto" and options.threshold is not None and network.head != "sigmoid":
+        raise InvalidInput(
+            "options.threshold",
+            "is a probability, but the model does not end in a sigmoid; set task to `binary` if its output is a logit",
+        )
+    if options.task == "binary" or (options.task == "auto" and network.head == "sigmoid"):
         threshold = options.threshold or 0.5
         note = f"binary: class 1 where the probability, the sigmoid of the output, is over {threshold}"
         return "binary", [note if network.head == "sigmoid" else note + " (the output is taken as the logit)"]
     return "regression", []
-
-
-def _is_binary(network: Network, options: CertifyOptions) -> bool:
-    return network.head == "sigmoid" or options.threshold is not None
 
 
 def _with_loose_pairs(constants: Constants, count: int) -> Constants:

@@ -40,14 +40,14 @@ def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
     output = graph.outputs[0]
     head: Head = None
     notes = list(graph.notes)
-    if cut_head and walk.kept:
-        head, output = _head(walk, output)
+    if cut_head:
+        head, output, cut = _head(walk, output)
         if head is not None:
             notes.append(
-                f"the trailing {walk.kept[-1].operator} is cut off: labels, margins and bounds speak of the logits "
-                "before it, which it does not reorder"
+                f"the trailing {cut[0].operator} is cut off: labels, margins and bounds speak of the logits before it, "
+                "which it does not reorder"
             )
-            walk.kept.pop()
+            walk.kept = walk.kept[: -len(cut)]
     if output not in walk.shapes:
         raise UnsupportedModel(f"the output {output!r} does not depend on the input")
     terms, kept = _reaching(walk.terms, output), walk.kept
@@ -164,21 +164,35 @@ class _Walk:
         self.kept.append(node)
 
 
-def _head(walk: _Walk, output: str) -> tuple[Head, str]:
-    """The trailing function that may be cut, and the value before it."""
-    last = walk.kept[-1]
-    if last.outputs[0] != output or last.domain != "" or last.inputs[0] not in walk.shapes:
-        return None, output
-    shape = walk.shapes[last.inputs[0]]
-    if last.operator in ("Softmax", "LogSoftmax"):
-        default = -1 if last.since >= 13 else 1
-        axis = int(last.attributes.get("axis", default)) % max(len(shape), 1)  # pyright: ignore[reportArgumentType]
-        spans = shape[axis] if last.since >= 13 else math.prod(shape[axis:])
+_RESHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+"""What may follow a head without changing its numbers or their order."""
+
+
+def _head(walk: _Walk, output: str) -> tuple[Head, str, list[Node]]:
+    """The trailing function that may be cut, the value before it, and the nodes from it to the end."""
+    cut: list[Node] = []
+    value = output
+    for last in reversed(walk.kept):
+        if last.outputs[0] != value or last.domain != "" or last.inputs[0] not in walk.shapes:
+            break
+        cut.insert(0, last)
+        value = last.inputs[0]
+        if last.operator not in _RESHAPING:
+            head = _head_kind(last, walk.shapes[value])
+            return (head, value, cut) if head is not None else (None, output, [])
+    return None, output, []
+
+
+def _head_kind(node: Node, shape: tuple[int, ...]) -> Head:
+    if node.operator in ("Softmax", "LogSoftmax"):
+        default = -1 if node.since >= 13 else 1
+        axis = int(node.attributes.get("axis", default)) % max(len(shape), 1)  # pyright: ignore[reportArgumentType]
+        spans = shape[axis] if node.since >= 13 else math.prod(shape[axis:])
         # Over all outputs at once: only then is the argmax over the row unchanged.
-        return ("softmax", last.inputs[0]) if spans == math.prod(shape) else (None, output)
-    if last.operator == "Sigmoid" and math.prod(shape) == 1:
-        return "sigmoid", last.inputs[0]
-    return None, output
+        return "softmax" if spans == math.prod(shape) else None
+    if node.operator == "Sigmoid" and math.prod(shape) == 1:
+        return "sigmoid"
+    return None
 
 
 def _reaching(terms: list[Term], output: str) -> tuple[Term, ...]:

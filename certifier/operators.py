@@ -291,6 +291,45 @@ class Rearrange(Operator):
         return (self.indices.astype(np.int64),)
 
 
+class Placed(Operator):
+    """x, laid into a larger tensor of zeros along the middle of three axes: an isometry, as parts of a Concat are.
+
+    Shapes: [before, own, after] -> [before, total, after], from position `start` on.
+    """
+
+    def __init__(self, *, before: int, own: int, after: int, total: int, start: int) -> None:
+        if not 0 <= start <= start + own <= total:
+            raise ValueError("the part does not fit into the whole")
+        self.before, self.own, self.after, self.total, self.start = before, own, after, total, start
+        self.rows, self.columns = before * total * after, before * own * after
+
+    @property
+    def _span(self) -> slice:
+        return slice(self.start, self.start + self.own)
+
+    def forward(self, x: Array) -> Array:
+        out = np.zeros((x.shape[0], self.before, self.total, self.after), dtype=x.dtype)
+        out[:, :, self._span] = x.reshape(x.shape[0], self.before, self.own, self.after)
+        return out.reshape(x.shape[0], -1)
+
+    def adjoint(self, y: Array) -> Array:
+        whole = y.reshape(y.shape[0], self.before, self.total, self.after)
+        return np.ascontiguousarray(whole[:, :, self._span]).reshape(y.shape[0], -1)
+
+    def absolute(self) -> Operator:
+        return self
+
+    fan_in = 0  # pyright: ignore[reportAssignmentType]
+    fan_out = 0  # pyright: ignore[reportAssignmentType]
+    weight_error = 0.0  # pyright: ignore[reportAssignmentType]
+
+    def describe(self) -> str:
+        return f"placement {self.columns}->{self.rows}"
+
+    def _fingerprint(self) -> Sequence[object]:
+        return (self.before, self.own, self.after, self.total, self.start)
+
+
 class Convolution(Operator):
     """Cross-correlation with zero padding in any number of spatial axes, as ONNX Conv defines it.
 
@@ -487,7 +526,7 @@ class Composed(Operator):
         return 0.0 if total == 1.0 else np.nextafter(total - 1.0, np.inf) * (1 + 1e-12) + 1e-30
 
     def describe(self) -> str:
-        named = [part.describe() for part in self.parts if not isinstance(part, (Identity, Rearrange))]
+        named = [part.describe() for part in self.parts if not isinstance(part, (Identity, Placed, Rearrange))]
         return " + ".join(named) if named else f"rearrangement {self.columns}->{self.rows}"
 
     def _fingerprint(self) -> Sequence[object]:

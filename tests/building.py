@@ -117,14 +117,14 @@ def _windows(x: Array, taps: Sequence[int], strides: Sequence[int] | None, pads:
 class MaxPool(OpRun):
     """The largest entry of each window; the reference's own poolings fail on unequal strides and pads."""
 
-    def _run(self, x, kernel_shape=None, strides=None, pads=None, **_):  # noqa: ANN001, ANN003, ANN202
+    def _run(self, x, kernel_shape=(1, 1), strides=None, pads=None, **_):
         return (np.nanmax(_windows(x, kernel_shape, strides, pads), axis=-1),)
 
 
 class AveragePool(OpRun):
     """The mean of each window, with or without its padding."""
 
-    def _run(self, x, kernel_shape=None, strides=None, pads=None, count_include_pad=0, **_):  # noqa: ANN001, ANN003, ANN202
+    def _run(self, x, kernel_shape=(1, 1), strides=None, pads=None, count_include_pad=0, **_):
         windows = _windows(x, kernel_shape, strides, pads)
         return (np.nan_to_num(windows).mean(axis=-1) if count_include_pad else np.nanmean(windows, axis=-1),)
 
@@ -132,7 +132,7 @@ class AveragePool(OpRun):
 class LpPool(OpRun):
     """The p-norm of each window."""
 
-    def _run(self, x, kernel_shape=None, strides=None, pads=None, p=2, **_):  # noqa: ANN001, ANN003, ANN202
+    def _run(self, x, kernel_shape=(1, 1), strides=None, pads=None, p=2, **_):
         powers = np.abs(np.nan_to_num(_windows(x, kernel_shape, strides, pads))) ** p
         return (powers.sum(axis=-1) ** (1 / p),)
 
@@ -150,10 +150,12 @@ class Reference:
     def __call__(self, rows: Array) -> Array:
         batch = np.asarray(rows, dtype=np.float64).reshape(-1, *self._row_shape)
         if self._batched:
-            whole = np.asarray(self._evaluator.run(None, {"x": batch})[0], dtype=np.float64)
-            return whole.reshape(len(batch), -1)
-        outputs = [self._evaluator.run(None, {"x": row[None]})[0] for row in batch]
-        return np.array(outputs, dtype=np.float64).reshape(len(batch), -1)  # pyright: ignore[reportArgumentType]
+            return self._run(batch).reshape(len(batch), -1)
+        return np.array([self._run(row[None]).reshape(-1) for row in batch])
+
+    def _run(self, batch: Array) -> Array:
+        outputs: Any = self._evaluator.run(None, {"x": batch})
+        return np.asarray(outputs[0], dtype=np.float64)
 
     def jacobian(self, point: Array, *, step: float = 1e-6) -> Array:
         """Secants along every coordinate.  Shapes: [n] -> [c, n]; exact for affine networks but for rounding."""

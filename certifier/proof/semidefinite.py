@@ -80,6 +80,39 @@ def is_proved_psd(matrix: NDArray, error_norm: ArrayLike) -> bool | NDArray[np.b
     return bool(proved[0]) if matrix.ndim == 2 else proved.reshape(error.shape)
 
 
+def is_proved_below(stack: NDArray, errors: Float, bounds: Float) -> NDArray[np.bool_]:
+    """True only where b·I - (G + E) ⪰ 0 for every Hermitian E with ‖E‖₂ <= error, for exactly Hermitian G.
+
+    That G is Hermitian, as `grams` makes it, is taken on trust: one of its triangles is read. False says nothing.
+    As `is_proved_psd` of b·I - G with D² = 2^-exponent·I, 2^exponent the power of two above b.
+
+    Bounds outside 2^-900 … 2^900 are not proved.
+
+    Shapes: stack (n, m, m), float64 or complex128, m >= 1; errors and bounds (n,).
+    """
+    order = stack.shape[-1]
+    diagonal = np.real(np.diagonal(stack, axis1=1, axis2=2))
+    good = np.isfinite(errors) & (errors >= 0) & (bounds >= 2.0**-900) & (bounds <= 2.0**900)
+    good &= np.isfinite(diagonal).all(axis=1)
+    bounds, errors = np.where(good, bounds, 1.0), np.where(good, errors, 0.0)
+    scale = np.ldexp(1.0, -np.frexp(bounds)[1])
+    unit = np.where(good[:, None], add_lower(bounds[:, None], -diagonal), 0.0) * scale[:, None]
+    good &= (unit >= TINY).all(axis=1)
+    underflow = mul_upper(np.maximum(scale, 1.0), (order + 3.0) ** 2 * 2.0**-1000)
+    factor = rounding_factor(order, np.iscomplexobj(stack))
+    shift = add_upper(mul_upper(sum_upper(np.maximum(unit, 0.0), axis=1), factor), underflow)
+    lowered = add_lower(unit, -add_upper(mul_upper(scale, errors), shift)[:, None])
+    good &= (lowered > 0).all(axis=1)
+    with np.errstate(all="ignore"):
+        shifted = stack * -scale[:, None, None]
+    shifted[:, np.arange(order), np.arange(order)] = lowered
+    if order <= _COLUMN_ORDER and len(stack) > 4:
+        return good & _columns_complete(shifted, good)
+    for item in np.flatnonzero(good):
+        good[item] = _completed_cholesky(shifted[item]) is not None
+    return good
+
+
 def proved_factor(matrix: Float, error_norm: float) -> Factor | None:
     """The factor of the completed proof that A + E ⪰ 0 for all ‖E‖₂ <= error_norm, or None.
 

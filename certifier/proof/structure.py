@@ -30,6 +30,7 @@ from certifier.operators import (
     Identity,
     Kronecker,
     Operator,
+    Placed,
     Rearrange,
     Sum,
 )
@@ -178,6 +179,8 @@ def _moves_single_weights(operator: Operator) -> bool:
             if int(part.counts.max(initial=0)) > 1:
                 return False
             continue
+        if isinstance(part, Placed):
+            continue
         inner = part.operator if isinstance(part, Adjoint) else part
         if not isinstance(inner, (Convolution, Kronecker, Diagonal)) or inner.weight_error != 0:
             return False
@@ -188,15 +191,22 @@ def _moves_single_weights(operator: Operator) -> bool:
 def _without_isometries(operator: Operator) -> Operator:
     """The operator without rearrangements at its ends that change no norm, adjacent ones merged."""
     if not isinstance(operator, Composed):
-        return Identity(operator.columns) if isinstance(operator, Rearrange) and operator.is_permutation else operator
+        return Identity(operator.columns) if _is_isometry(operator) else operator
     parts = _merged(operator.parts)
-    while parts and isinstance(parts[-1], Rearrange) and bool((parts[-1].counts == 1).all()):
+    while parts and _is_isometry(parts[-1]):
         parts = parts[:-1]
     while parts and isinstance(parts[0], Rearrange) and _selects(parts[0]):
         parts = parts[1:]
     if not parts:
         return Identity(operator.columns)
     return parts[0] if len(parts) == 1 else Composed(parts)
+
+
+def _is_isometry(operator: Operator) -> bool:
+    """A^T A = I: every input entry is laid down exactly once."""
+    if isinstance(operator, Rearrange):
+        return bool((operator.counts == 1).all())
+    return isinstance(operator, Placed)
 
 
 def _selects(rearrange: Rearrange) -> bool:

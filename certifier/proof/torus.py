@@ -34,9 +34,10 @@ from certifier.proof.rounding import (
     sum_upper,
     times_power_of_two,
 )
-from certifier.proof.semidefinite import is_proved_psd
+from certifier.proof.semidefinite import is_proved_below
 
 Pairs = NDArray[np.int64]  # (n, 2): group and frequency
+_CACHED_BYTES = 2 * 2**20  # a batch that stays in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +172,7 @@ class TorusProof:
         wanted = self._all_pairs() if pairs is None else np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
         per_pair = 48 * self.order**2
         if self._kept is None and self.pair_count * per_pair <= 3 * self._memory_limit:
-            batches = [self._compute(np.arange(part[0], part[1])) for part in self._parts(self.frequencies)]
-            self._kept = (np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches]))
+            self._kept = self._compute_every()
         if self._kept is not None:
             step = max(1, self._memory_limit // per_pair)
             for start in range(0, len(wanted), step):
@@ -205,12 +205,12 @@ class TorusProof:
         root = np.maximum(add_lower(sqrt_lower(mu), -self.distance), 0.0)
         square = mul_lower(root, root)  # per group
         failing = [np.empty((0, 2), dtype=np.int64)]
-        every = np.arange(self.order)
         for part, stack, errors in self.grams(pairs):
-            shifted = -stack
-            diagonal = np.real(shifted[:, every, every])
-            shifted[:, every, every] = add_lower(square[part[:, 0], None], diagonal)
-            failing.append(part[~np.asarray(is_proved_psd(shifted, errors))])
+            bounds = square[part[:, 0]]
+            step = max(1, _CACHED_BYTES // (16 * self.order**2))
+            for start in range(0, len(part), step):
+                few = slice(start, start + step)
+                failing.append(part[few][~is_proved_below(stack[few], errors[few], bounds[few])])
         return np.concatenate(failing)
 
     def norm_upper_from_mu(self, mu: float) -> float:
@@ -239,6 +239,18 @@ class TorusProof:
         count = len(frequencies)
         stack, errors = grams(symbols.reshape(count * self.groups, *symbols.shape[2:]))
         return stack.reshape(count, self.groups, self.order, self.order), errors.reshape(count, self.groups)
+
+    def _compute_every(self) -> tuple[NDArray, Float]:
+        """`_compute` of all frequencies, few at a time, so that symbols stay in the processor's cache."""
+        dtype = np.float64 if self._single_tap else np.complex128
+        stack = np.empty((self.frequencies, self.groups, self.order, self.order), dtype=dtype)
+        errors = np.empty((self.frequencies, self.groups))
+        per_frequency = 64 * self._taps_matrix.shape[1] * self._aliases + 48 * self.groups * self.order**2
+        step = max(1, 8 * _CACHED_BYTES // per_frequency)
+        for start in range(0, self.frequencies, step):
+            few = slice(start, min(start + step, self.frequencies))
+            stack[few], errors[few] = self._compute(np.arange(few.start, few.stop))
+        return stack, errors
 
     def symbols(self, frequencies: NDArray[np.int64]) -> NDArray:
         """[K̂(ω_1) … K̂(ω_S)] of the scaled kernel, within `distance` of the exact ones.

@@ -13,6 +13,7 @@ from certifier.errors import UnsupportedNode
 from certifier.reading import (
     aten_activations,  # noqa: F401  (importing a family registers its operators)
     aten_arithmetic,  # noqa: F401
+    aten_constants,  # noqa: F401
     aten_movements,  # noqa: F401
     aten_normalising,  # noqa: F401
     aten_pooling,  # noqa: F401

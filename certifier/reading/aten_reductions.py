@@ -147,6 +147,29 @@ def _norm(call: Call, ref: Ref, p: object, dim: object, keepdim: object) -> Ref:
     raise call.refuse(f"the norm of order {order} is not supported")
 
 
+@aten("norm_except_dim")
+def norm_except_dim(call: Call, v: object, pow: object = 2, dim: object = 0) -> Ref:
+    """The 2-norm of each slice along `dim`, of everything for -1, with all axes kept."""
+    ref = call.tensor(v, "v")
+    if call.number(pow, "pow") != 2:
+        raise call.refuse("is supported for the 2-norm")
+    kept = None if dim == -1 else call.axis(dim, ref.rank)
+    return reduced(call, "ReduceL2", ref, [axis for axis in range(ref.rank) if axis != kept], True)
+
+
+@aten("_weight_norm")
+def weight_norm(call: Call, v: object, g: object, dim: object = 0) -> Ref:
+    """v g / norm(v), the norm as in `norm_except_dim`."""
+    direction, length = call.operands(v, g)
+    return call.emit("Mul", [direction, call.emit("Div", [length, norm_except_dim(call, direction, 2, dim)])])
+
+
+@aten("_weight_norm_interface")
+def weight_norm_interface(call: Call, v: object, g: object, dim: object = 0) -> tuple[Ref, Ref]:
+    """`_weight_norm`, and the norms."""
+    return weight_norm(call, v, g, dim), norm_except_dim(call, v, 2, dim)
+
+
 @aten("var", "std", "var_mean", "std_mean")
 def var(
     call: Call,

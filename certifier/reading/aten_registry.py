@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from onnx import helper
@@ -221,6 +222,7 @@ def promote(call: Call, values: Sequence[object]) -> str:
 
 
 Lowering = Callable[..., object]
+AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,13 +237,13 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def aten(*operators: str, shares: bool = False) -> Callable[[Lowering], Lowering]:
+def aten(*operators: str, shares: bool = False) -> Callable[[AnyLowering], AnyLowering]:
     """Register a lowering for each of `operators`, named without overload and without the in-place underscore.
 
     `shares` says that PyTorch may give a view, or the operand itself, so that later writes in place show in both.
     """
 
-    def register(function: Lowering) -> Lowering:
+    def register(function: AnyLowering) -> AnyLowering:
         entry = Entry(function=function, signature=inspect.signature(function), shares=shares)
         for operator in operators:
             if operator in _ENTRIES:

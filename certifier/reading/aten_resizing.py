@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -169,7 +169,7 @@ def _cubic(part: float, sharpness: float = -0.75) -> tuple[float, ...]:
     return far(part + 1), near(part), near(1 - part), far(2 - part)
 
 
-def _resize(call: Call, ref: Ref, sizes: Sequence[int], attributes: dict[str, object]) -> Ref:
+def _resize(call: Call, ref: Ref, sizes: Sequence[int], attributes: Mapping[str, object]) -> Ref:
     return call.emit("Resize", [ref, None, None, call.integers_constant((*ref.shape[:2], *sizes), "sizes")], attributes)
 
 

@@ -1,16 +1,11 @@
-"""Values of ATen that move no data: constants, conversions, sizes, and what inference leaves as it is."""
+"""ATen operators that compute nothing: conversions, sizes, and what inference leaves as it is."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-
-import numpy as np
 
 from certifier.graph import FLOATING
 from certifier.reading.aten_movements import expand
 from certifier.reading.aten_registry import SCALAR_TYPES, Call, aten
-from certifier.reading.emitting import Ref, array_dtype
+from certifier.reading.emitting import Ref
 
 
 def refuse_random(call: Call, probability: object) -> None:
@@ -164,156 +159,6 @@ def is_floating_point(call: Call, self: object) -> bool:
 def item(call: Call, self: object) -> float | int:
     """The one element of a known tensor."""
     return call.number(call.tensor(self, "self"), "self")
-
-
-def _filled(call: Call, shape: Sequence[int], value: float | int, dtype: str) -> Ref:
-    if any(size < 0 for size in shape):
-        raise call.refuse(f"a size is negative: {list(shape)}")
-    call.emitter.limits.demand("elements", math.prod(shape), call.where)
-    return call.emitter.constant(np.full(tuple(shape), value, dtype=array_dtype(dtype)), call.where)
-
-
-@aten("zeros", "ones")
-def zeros(
-    call: Call,
-    size: object,
-    *,
-    names: object = None,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-) -> Ref:
-    """A tensor of equal entries."""
-    return _filled(call, call.integers(size, "size"), _fill(call), call.dtype(dtype) or "float32")
-
-
-def _fill(call: Call) -> int:
-    return 1 if "ones" in call.operator else 0
-
-
-@aten("empty", "empty_like", "new_empty", "empty_strided")
-def empty(call: Call) -> Ref:
-    """Memory that was never written, which is refused: its values are not known."""
-    raise call.refuse("reads memory that was never written")
-
-
-@aten("full")
-def full(
-    call: Call,
-    size: object,
-    fill_value: object,
-    *,
-    names: object = None,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-) -> Ref:
-    """A tensor of equal entries."""
-    value = call.number(fill_value, "fill_value")
-    kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
-    return _filled(call, call.integers(size, "size"), value, call.dtype(dtype) or kind)
-
-
-@aten("zeros_like", "ones_like")
-def zeros_like(
-    call: Call,
-    self: object,
-    *,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-    memory_format: object = None,
-) -> Ref:
-    """A tensor of equal entries, shaped as another."""
-    ref = call.tensor(self, "self")
-    return _filled(call, ref.shape, _fill(call), call.dtype(dtype) or ref.dtype)
-
-
-@aten("full_like")
-def full_like(
-    call: Call,
-    self: object,
-    fill_value: object,
-    *,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-    memory_format: object = None,
-) -> Ref:
-    """A tensor of equal entries, shaped as another."""
-    ref = call.tensor(self, "self")
-    return _filled(call, ref.shape, call.number(fill_value, "fill_value"), call.dtype(dtype) or ref.dtype)
-
-
-@aten("new_zeros", "new_ones")
-def new_zeros(
-    call: Call,
-    self: object,
-    size: object,
-    *,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-) -> Ref:
-    """A tensor of equal entries in the element type of another."""
-    ref = call.tensor(self, "self")
-    return _filled(call, call.integers(size, "size"), _fill(call), call.dtype(dtype) or ref.dtype)
-
-
-@aten("fill", "zero")
-def fill(call: Call, self: object, value: object = 0) -> Ref:
-    """Every entry replaced by one number."""
-    ref = call.tensor(self, "self")
-    return _filled(call, ref.shape, call.number(value, "value"), ref.dtype)
-
-
-@aten("arange")
-def arange(
-    call: Call,
-    first: object,
-    second: object = None,
-    step: object = 1,
-    *,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-) -> Ref:
-    """The numbers from a start (0 if not given) up to, and without, an end."""
-    start, end = (0, first) if second is None else (first, second)
-    ends = [call.number(value, "a bound") for value in (start, end, step)]
-    width = ends[2]
-    if width == 0 or not all(math.isfinite(value) for value in ends):
-        raise call.refuse("its bounds must be finite and its step not zero")
-    call.emitter.limits.demand("elements", max(0.0, (ends[1] - ends[0]) / width), call.where)
-    kind = "int64" if all(isinstance(value, int) for value in ends) else "float32"
-    return call.emitter.constant(np.arange(*ends).astype(array_dtype(call.dtype(dtype) or kind)), call.where)
-
-
-@aten("scalar_tensor", "tensor")
-def scalar_tensor(
-    call: Call,
-    s: object,
-    *,
-    dtype: object = None,
-    layout: object = None,
-    device: object = None,
-    pin_memory: object = None,
-    requires_grad: object = False,
-) -> Ref:
-    """Known numbers as a tensor."""
-    if isinstance(s, Ref):
-        return call.cast(s, call.dtype(dtype))
-    array = np.asarray(s)
-    if array.dtype.kind not in "bif":
-        raise call.refuse("holds something other than numbers")
-    own = {"b": "bool", "i": "int64", "f": "float32"}[array.dtype.kind]
-    return call.emitter.constant(array.astype(array_dtype(call.dtype(dtype) or own)), call.where)
 
 
 @aten(

@@ -57,6 +57,7 @@ def _read(data: bytes, limits: Limits, input_shape: tuple[int, ...] | None) -> G
     definition = objects.root.definition
     forward = definition.method("forward")
     if forward is None:
+        demand_no_recurrence(code)
         raise UnsupportedModel(f"the module {objects.root.stub.qualified} has no method forward")
     method = Method(Definition(forward, definition.file), objects.root, "forward")
     operators = Operators(emitter, version=version)

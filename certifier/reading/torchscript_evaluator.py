@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedNode
 from certifier.reading.torchscript_code import Code, Definition
+from certifier.reading.torchscript_frames import Frame, Returned, bind
 from certifier.reading.torchscript_modules import Objects
 from certifier.reading.torchscript_operators import Operators, convert
 from certifier.reading.torchscript_primitives import language_function, primitive, record
@@ -23,24 +23,6 @@ DEEPEST = 220
 """Statements, expressions and calls inside one another."""
 _ROOTS = ("torch", "ops", "__torch__", "CONSTANTS")
 _NUMBERS: Mapping[str, object] = {"inf": float("inf"), "nan": float("nan")}
-
-
-@dataclass(frozen=True, eq=False)
-class _Returned:
-    """The end of a function, with its value."""
-
-    value: object
-
-
-@dataclass(eq=False)
-class _Frame:
-    """One call: its file and its variables."""
-
-    file: str
-    names: dict[str, object]
-
-    def at(self, node: ast.AST) -> str:
-        return f"{self.file}:{getattr(node, 'lineno', 0)}"
 
 
 class Evaluator:
@@ -59,40 +41,16 @@ class Evaluator:
         if not isinstance(function, ast.FunctionDef):
             raise MalformedModel(f"{where}: {method.name!r} is no function")
         given = list(arguments) if method.owner is None else [method.owner, *arguments]
-        frame = _Frame(method.definition.file, {})
-        self._bind(function, given, keywords, frame, where)
+        frame = Frame(method.definition.file, {})
+        bind(function, given, keywords, frame, where, self._expression)
         result = self._nested(self._block, function.body, frame)
-        return result.value if isinstance(result, _Returned) else None
+        return result.value if isinstance(result, Returned) else None
 
     def default(self, method: Method, value: ast.expr) -> object:
         """The value of a parameter's default."""
-        return self._expression(value, _Frame(method.definition.file, {}))
+        return self._expression(value, Frame(method.definition.file, {}))
 
-    def _bind(
-        self,
-        function: ast.FunctionDef,
-        given: Sequence[object],
-        keywords: Mapping[str, object],
-        frame: _Frame,
-        where: str,
-    ) -> None:
-        parameters = function.args
-        if parameters.vararg or parameters.kwarg or parameters.kwonlyargs or parameters.posonlyargs:
-            raise UnsupportedNode(frame.at(function), function.name, "TorchScript functions take plain arguments only")
-        names = [each.arg for each in parameters.args]
-        defaults = dict(zip(names[len(names) - len(parameters.defaults) :], parameters.defaults, strict=True))
-        bound = dict(zip(names, given, strict=False))
-        if len(given) > len(names) or set(keywords) - set(names) or set(keywords) & set(bound):
-            raise MalformedModel(f"{where}: the arguments of {function.name!r} do not fit")
-        bound.update(keywords)
-        for name in names:
-            if name not in bound:
-                if name not in defaults:
-                    raise MalformedModel(f"{where}: {function.name!r} lacks the argument {name!r}")
-                bound[name] = self._expression(defaults[name], frame)
-        frame.names.update(bound)
-
-    def _nested(self, step: Callable[[list[ast.stmt], _Frame], object], body: list[ast.stmt], frame: _Frame) -> object:
+    def _nested(self, step: Callable[[list[ast.stmt], Frame], object], body: list[ast.stmt], frame: Frame) -> object:
         self._depth += 1
         if self._depth > DEEPEST:
             raise ResourceLimitExceeded("nesting", limit=DEEPEST, actual=self._depth, where=frame.at(body[0]))
@@ -106,14 +64,14 @@ class Evaluator:
         if self._steps > MOST_STEPS:
             raise ResourceLimitExceeded("steps", limit=MOST_STEPS, actual=self._steps, where=where)
 
-    def _block(self, body: Iterable[ast.stmt], frame: _Frame) -> _Returned | None:
+    def _block(self, body: Iterable[ast.stmt], frame: Frame) -> Returned | None:
         for statement in body:
             result = self._statement(statement, frame)
             if result is not None:
                 return result
         return None
 
-    def _statement(self, node: ast.stmt, frame: _Frame) -> _Returned | None:
+    def _statement(self, node: ast.stmt, frame: Frame) -> Returned | None:
         where = frame.at(node)
         self._count(where)
         match node:
@@ -124,7 +82,7 @@ class Evaluator:
             case ast.Expr(value=value):
                 self._expression(value, frame)
             case ast.Return(value=value):
-                return _Returned(None if value is None else self._expression(value, frame))
+                return Returned(None if value is None else self._expression(value, frame))
             case ast.If(test=test, body=body, orelse=orelse):
                 chosen = body if self._truth(self._expression(test, frame), where, "If") else orelse
                 return self._inner(chosen, frame)
@@ -147,11 +105,11 @@ class Evaluator:
                 raise UnsupportedNode(where, type(node).__name__, "this statement is not supported in TorchScript code")
         return None
 
-    def _inner(self, body: list[ast.stmt], frame: _Frame) -> _Returned | None:
+    def _inner(self, body: list[ast.stmt], frame: Frame) -> Returned | None:
         result = self._nested(self._block, body, frame) if body else None
-        return result if isinstance(result, _Returned) else None
+        return result if isinstance(result, Returned) else None
 
-    def _assign(self, target: ast.expr, value: object, frame: _Frame) -> None:
+    def _assign(self, target: ast.expr, value: object, frame: Frame) -> None:
         where = frame.at(target)
         match target:
             case ast.Name(id=name):
@@ -193,7 +151,7 @@ class Evaluator:
     def _is_live(self, cell: Cell, where: str) -> bool:
         return self._operators.emitter.value(self._operators.read(cell, where, "If")) is None
 
-    def _expression(self, node: ast.expr, frame: _Frame) -> object:
+    def _expression(self, node: ast.expr, frame: Frame) -> object:
         where = frame.at(node)
         self._count(where)
         self._depth += 1
@@ -204,10 +162,12 @@ class Evaluator:
         finally:
             self._depth -= 1
 
-    def _value(self, node: ast.expr, frame: _Frame, where: str) -> object:
+    def _value(self, node: ast.expr, frame: Frame, where: str) -> object:
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return value if not isinstance(value, int) else convert(None, value, where)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+                return convert(None, -value, where)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return apply("neg", [self._expression(operand, frame)], where)
             case ast.Name(id=name):
@@ -227,7 +187,7 @@ class Evaluator:
         raise UnsupportedNode(where, type(node).__name__, "this expression is not supported in TorchScript code")
 
     def _dictionary(
-        self, keys: Sequence[ast.expr | None], values: Sequence[ast.expr], frame: _Frame, where: str
+        self, keys: Sequence[ast.expr | None], values: Sequence[ast.expr], frame: Frame, where: str
     ) -> dict[object, object]:
         result: dict[object, object] = {}
         for key, value in zip(keys, values, strict=True):
@@ -244,7 +204,7 @@ class Evaluator:
             raise UnsupportedNode(where, "index", "indexes a tensor as if it were a list")
         return apply("__getitem__", [container, index], where)
 
-    def _name(self, name: str, frame: _Frame, where: str) -> object:
+    def _name(self, name: str, frame: Frame, where: str) -> object:
         if name in frame.names:
             return frame.names[name]
         if name in _ROOTS:
@@ -275,10 +235,10 @@ class Evaluator:
         for statement in definition.node.body:
             match statement:
                 case ast.AnnAssign(target=ast.Name(id=known), value=value) if known == name and value is not None:
-                    return self._expression(value, _Frame(definition.file, {}))
+                    return self._expression(value, Frame(definition.file, {}))
         raise MalformedModel(f"{where}: {module.stub.qualified} has no attribute {name!r}")
 
-    def _call(self, node: ast.Call, frame: _Frame, where: str) -> object:
+    def _call(self, node: ast.Call, frame: Frame, where: str) -> object:
         if isinstance(node.func, ast.Name) and node.func.id not in frame.names:
             return self._builtin(node.func.id, node, frame, where)
         function = self._expression(node.func, frame)
@@ -307,7 +267,7 @@ class Evaluator:
             return primitive(name, arguments, self._operators, where)
         raise UnsupportedNode(where, path.removeprefix("ops."), "operators of this namespace are not supported")
 
-    def _builtin(self, name: str, node: ast.Call, frame: _Frame, where: str) -> object:
+    def _builtin(self, name: str, node: ast.Call, frame: Frame, where: str) -> object:
         """The few functions of the language itself; the types that some of them are given are not evaluated."""
         if node.keywords:
             raise UnsupportedNode(where, name, "this function takes no named arguments")

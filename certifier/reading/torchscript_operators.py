@@ -93,7 +93,11 @@ class Operators:
             return value
         array = self.emitter.value(self.read(value, where, operator)) if isinstance(value, Cell) else None
         if array is None or array.size != 1:
-            raise UnsupportedNode(where, operator, "needs a number that does not depend on the model's input")
+            raise UnsupportedNode(
+                where,
+                operator,
+                "needs a number, but depends on the model's input; no rule bounds a branch or a size that does",
+            )
         if str(array.dtype) in ("float16", "bfloat16"):
             array = array.astype(np.float64)
         return array.reshape(-1)[0].item()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from certifier import elementwise
-from certifier.operators import Diagonal, Identity, Operator, Rearrange, compose
+from certifier.operators import Diagonal, Identity, Operator, Placed, Rearrange, compose
 from certifier.rules.building import Floats, activation, contraction, linear, size_of
 from certifier.rules.registry import Site, rule
 from certifier.terms import Affine, Term
@@ -146,9 +146,7 @@ def _extreme(site: Site, *, largest: bool) -> tuple[Term, ...]:
 
 def _in_row(operator: Operator, row: int, rows: int) -> Operator:
     """The broadcast `operator`, its result in block `row` of `rows` equal blocks that are zero elsewhere."""
-    indices = np.full((rows, operator.rows), -1, dtype=np.int64)
-    indices[row] = operator.indices if isinstance(operator, Rearrange) else np.arange(operator.rows)
-    return Rearrange(indices, columns=operator.columns)
+    return compose([operator, Placed(before=1, own=1, after=operator.rows, total=rows, start=row)])
 
 
 def _combination(site: Site, coefficients: Sequence[float], *, weight_error: float, roundings: int) -> Affine:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from certifier.operators import Identity, Operator, Rearrange
+from certifier.operators import Identity, Operator, Placed, Rearrange
 from certifier.rules.building import identity, linear, size_of
 from certifier.rules.geometry import demand_elements
 from certifier.rules.reductions import normalised_axes
@@ -293,24 +293,28 @@ def concat(site: Site) -> tuple[Term, ...]:
         raise site.refuse(f"shapes {shapes} do not fit along axis {axis}")
     shape = (*shapes[0][:axis], sum(own[axis] for own in shapes), *shapes[0][axis + 1 :])
     demand_elements(site, size_of(shape))
-    read = {name: np.full(shape, -1, dtype=np.int64) for name in site.node.inputs if name in site.shapes}
+    sources: list[str] = []
+    parts: list[Operator] = []
     offset, is_shifted, start = np.zeros(shape), False, 0
+    before, after = size_of(shape[:axis]), size_of(shape[axis + 1 :])
     for index, name in enumerate(site.node.inputs):
-        span = (slice(None),) * axis + (slice(start, start + shapes[index][axis]),)
-        start += shapes[index][axis]
-        if name in read:
-            read[name][span] = np.arange(size_of(shapes[index])).reshape(shapes[index])
+        own = shapes[index][axis]
+        if name in site.shapes:
+            sources.append(name)
+            parts.append(Placed(before=before, own=own, after=after, total=shape[axis], start=start))
         else:
+            span = (slice(None),) * axis + (slice(start, start + own),)
             offset[span], is_shifted = site.weights(index, "a part"), True
+        start += own
     return (
         Affine(
             name=site.node.name,
             operator=site.node.operator,
-            sources=tuple(read),
+            sources=tuple(sources),
             output=site.node.outputs[0],
             shape=shape,
             dtype=site.dtype,
-            operators=tuple(_moving(part, size_of(site.shapes[name])) for name, part in read.items()),
+            operators=tuple(parts),
             offset=offset.reshape(-1) if is_shifted else None,
             offset_magnitude=abs(offset).reshape(-1) if is_shifted else None,
             arrangement="stack",

@@ -21,42 +21,50 @@ MAXIMAL_STEPS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A Rayleigh quotient with its unit vector and the matrix-vector products that it took."""
+    """A Rayleigh quotient with its unit vector and the matrix-vector products that it took.
+
+    `error` is a guess of how far the largest eigenvalue may lie above, relatively: residual^2 / gap, with the gap
+    between the two largest Ritz values.
+    """
 
     value: float
     vector: Floats
     iterations: int
+    error: float
 
 
 def largest_eigenvalue(
     multiply: Callable[[Floats], Floats], start: Floats, *, tolerance: float, steps: int
 ) -> Estimate:
-    """Iterate from `start` until one step raises the Rayleigh quotient by less than `tolerance`, relatively.
+    """Iterate from `start` until the Rayleigh quotient is guessed to be within `tolerance` of its limit, relatively.
 
     Shapes: start [m]; `multiply` maps [m] -> [m].
     """
-    basis = [start / np.linalg.norm(start)]
+    steps = min(steps, start.size)
+    basis = np.empty((steps, start.size))
+    basis[0] = start / np.linalg.norm(start)
     diagonal: list[float] = []
     beside: list[float] = []
-    best = 0.0
+    best, error = 0.0, 0.0
     coefficients = np.ones(1)
-    for _ in range(min(steps, start.size)):
-        product = multiply(basis[-1])
-        diagonal.append(float(basis[-1] @ product))
+    for step in range(1, steps + 1):
+        product = multiply(basis[step - 1])
+        diagonal.append(float(basis[step - 1] @ product))
         values, vectors = np.linalg.eigh(_tridiagonal(diagonal, beside))
-        previous, best, coefficients = best, float(values[-1]), vectors[:, -1]
-        if len(diagonal) > 1 and best - previous <= tolerance * abs(best):
-            break
-        stacked = np.array(basis)
-        rest = product - stacked.T @ (stacked @ product)
-        rest -= stacked.T @ (stacked @ rest)
+        best, coefficients = float(values[-1]), vectors[:, -1]
+        known = basis[:step]
+        rest = product - known.T @ (known @ product)
+        rest -= known.T @ (known @ rest)
         length = float(np.linalg.norm(rest))
-        if length <= 1e-13 * abs(best) or len(diagonal) == min(steps, start.size):
+        residual = length * abs(float(coefficients[-1]))
+        gap = best - float(values[-2]) if step > 1 else abs(best)
+        error = min(residual, residual**2 / max(gap, 1e-300)) / max(abs(best), 1e-300)
+        if error <= tolerance or length <= 1e-13 * abs(best) or step == steps:
             break
         beside.append(length)
-        basis.append(rest / length)
-    vector = np.array(basis[: len(coefficients)]).T @ coefficients
-    return Estimate(value=best, vector=vector / np.linalg.norm(vector), iterations=len(diagonal))
+        basis[step] = rest / length
+    vector = basis[: len(coefficients)].T @ coefficients
+    return Estimate(value=best, vector=vector / np.linalg.norm(vector), iterations=len(diagonal), error=error)
 
 
 def _tridiagonal(diagonal: list[float], beside: list[float]) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from certifier.proof.torus import TorusProof
-from certifier.search.matrices import Found, demand_finite, widened
+from certifier.search.matrices import UNIT, Found, demand_finite, widened
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -22,6 +22,10 @@ KEPT = 8
 """Frequencies remembered between searches."""
 COLD_STEPS = 40
 WARM_STEPS = 6
+SURVEY_STEPS = 4
+"""Steps on every pair; after them only the share of them with the largest quotients goes on."""
+SURVIVORS = 8
+"""One in so many goes on; a large one that is missed fails its proof and is looked at then."""
 TOLERANCE = 1e-3
 CLOSE_MARGIN = 1e-9
 ROUNDS = 8
@@ -47,7 +51,9 @@ def _prove(proof: TorusProof, kept: Floats | None, seed: int) -> Found:
     closest = _close(proof, pairs)
     estimate = max(float(values.max(initial=0.0)), closest)
     distance = float(np.max(proof.distance))
-    mu, failing, found = widened(estimate, distance) * (1.0 + CLOSE_MARGIN), None, closest
+    # What a proof of this order loses to rounding has to fit in, or every pair fails and is looked at for nothing.
+    margin = max(CLOSE_MARGIN, 16.0 * proof.order * (proof.order + 1) * UNIT)
+    mu, failing, found = widened(estimate, distance) * (1.0 + margin), None, closest
     proved = False
     for attempt in range(ROUNDS):
         failing = proof.prove(mu, failing)
@@ -55,7 +61,7 @@ def _prove(proof: TorusProof, kept: Floats | None, seed: int) -> Found:
             proved = True
             break
         found = max(found, _close(proof, failing))
-        mu = max(widened(found, distance), mu) * (1.0 + CLOSE_MARGIN * 10.0**attempt)
+        mu = max(widened(found, distance), mu) * (1.0 + margin * 10.0**attempt)
     upper = min(proof.norm_upper_from_mu(mu), proof.fallback_upper) if proved else proof.fallback_upper
     below = proof.norm_upper_from_mu(max(found, estimate)) * (1.0 - 1e-12)
     return Found(
@@ -109,16 +115,20 @@ def _iterate_some(proof: TorusProof, pairs: Pairs, vectors: Complexes) -> tuple[
 def _power(stack: NDArray, vectors: Complexes, steps: int) -> tuple[Floats, Complexes, int]:
     """Power iteration on a stack of Hermitian matrices until the largest quotient settles."""
     current = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-    best, values = 0.0, np.zeros(len(stack))
+    values, best = np.zeros(len(stack)), 0.0
+    active, matrices = np.arange(len(stack)), stack
     for step in range(1, steps + 1):
-        product = np.matmul(stack, current[:, :, None])[:, :, 0]
-        lengths = np.linalg.norm(product, axis=1)
-        values = np.real(np.sum(np.conj(current) * product, axis=1))
-        current = product / np.maximum(lengths, 1e-300)[:, None]
+        before = current[active]
+        product = np.matmul(matrices, before[:, :, None])[:, :, 0]
+        values[active] = np.real(np.sum(np.conj(before) * product, axis=1))
+        current[active] = product / np.maximum(np.linalg.norm(product, axis=1), 1e-300)[:, None]
         largest = float(values.max(initial=0.0))
         if step > 1 and largest - best <= TOLERANCE * largest:
             return values, current, step
         best = largest
+        if step == SURVEY_STEPS and len(stack) > SURVIVORS * KEPT:
+            active = np.sort(np.argsort(values)[-(len(stack) // SURVIVORS) :])
+            matrices = stack[active]
     return values, current, steps
 
 

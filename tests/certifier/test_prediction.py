@@ -7,7 +7,7 @@ import pytest
 
 from certifier.certificates import LARGEST
 from certifier.documents import CertifyOptions, Preprocessing
-from certifier.errors import InvalidInput
+from certifier.errors import CertifierError, InvalidInput
 from tests.building import Model, certify_model, predictor_of, single
 
 GENERATOR = np.random.default_rng(0)
@@ -139,3 +139,18 @@ def test_compare_reports_bound_difference_and_distance_side_by_side():
     for row, output in zip(WEIGHTS, comparison.outputs, strict=True):
         assert output.difference == pytest.approx(abs(row @ apart), rel=1e-4)
         assert output.bound >= abs(row @ apart)
+
+
+@pytest.mark.parametrize("declared", [{"scale": 1e-46}, {"std": [1e-50]}, {"scale": 1e39}, {"mean": [1e39]}])
+def test_preprocessing_that_the_models_type_cannot_hold_is_refused(declared):
+    """A scale that single precision rounds to zero would certify every input."""
+    options = CertifyOptions(preprocessing=Preprocessing(**declared))
+    with pytest.raises(CertifierError):
+        certify_model(_image_model(), options=options)
+
+
+@pytest.mark.parametrize("size", [1e39, 1e308])
+def test_compare_refuses_what_overflows(size):
+    predictor = predictor_of(certify_model(_image_model()))
+    with pytest.raises(InvalidInput):
+        predictor.compare(np.full((1, 3, 2, 2), size), np.full((1, 3, 2, 2), -size))

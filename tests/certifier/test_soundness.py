@@ -6,7 +6,7 @@ library.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -112,14 +112,14 @@ def _check(model: Model, seed: int) -> int:
     return _radii_hold(model, reference, certified, points, seed)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(vector_networks(layers=6))
 def test_vector_networks_keep_their_promises(example):
     model, seed = example
     _check(model, seed)
 
 
-@settings(max_examples=110)
+@settings(max_examples=55)
 @given(image_networks(layers=5))
 def test_image_networks_keep_their_promises(example):
     model, seed = example
@@ -145,7 +145,7 @@ def test_many_image_networks_keep_their_promises(example):
 def _plain(widths: list[int], seed: int) -> tuple[Model, list[np.ndarray]]:
     generator = np.random.default_rng(seed)
     model, weights = Model(widths[0]), []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in pairwise(widths):
         weights.append(single(generator.standard_normal((fan_out, fan_in)) / np.sqrt(fan_in)))
         if len(weights) > 1:
             model.then("Relu")
@@ -216,7 +216,7 @@ FORCED = {
 
 
 @pytest.mark.parametrize("way", FORCED)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(example=image_networks(layers=5))
 def test_the_ways_of_large_networks_hold_on_small_ones(way, example):
     """Convolutions on the torus, products of norms, Gram differences: what small maps never need, checked on them."""

@@ -1,4 +1,4 @@
-"""Kept search state is a starting point, never evidence: stale, corrupted or hostile, it may cost time and no soundness."""
+"""Kept search state is a start, never evidence: stale, corrupted or hostile, it costs time and no soundness."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def _kept_bytes() -> bytes:
 KEPT = _kept_bytes()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.integers(0, len(KEPT) - 1), st.integers(0, 7))
 def test_any_flipped_bit_is_detected_or_harmless(place, bit):
     """Of the archive, its index, the vector, the digest, the bound or the seal."""

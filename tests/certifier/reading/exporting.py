@@ -68,7 +68,7 @@ def run_graph(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         model.graph.output[index].CopyFrom(value)
     session = engine(model.SerializeToString())
     feed = {tensor.name: array for tensor, array in zip(graph.inputs, inputs, strict=True)}
-    return session.run(None, feed)
+    return [np.asarray(value) for value in session.run(None, feed)]
 
 
 def _without_output_types(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,11 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from certifier.errors import CertifierError, ResourceLimitExceeded, UnsupportedNode
+from certifier.errors import UnsupportedNode
 from certifier.limits import Limits
-from certifier.reading.aten import lower, supported
-from certifier.reading.aten_registry import SCALAR_TYPES
-from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.exported import read_exported
 from tests.certifier.reading.exporting import Applied, exported, run_graph
 
@@ -41,7 +38,11 @@ CASES: list[Case] = [
     ("maximum", MATRIX, lambda x: torch.maximum(x, -x) + torch.minimum(x, x * 2) + torch.max(x, x.flip(1))),
     ("where", MATRIX, lambda x: torch.where(x > 0, x, x * 0.1) + torch.where(x <= 0.3, 1.0, 2.0)),
     ("compare", MATRIX, lambda x: ((x >= 0.1) & (x < 1) | (x == 2) | ~(x != 3)).float()),
-    ("masked_fill", MATRIX, lambda x: x.masked_fill(x > 0, float("-1e9")).masked_fill(T([True, False, False, True]), 0)),
+    (
+        "masked_fill",
+        MATRIX,
+        lambda x: x.masked_fill(x > 0, float("-1e9")).masked_fill(T([True, False, False, True]), 0),
+    ),
     ("addcmul lerp", MATRIX, lambda x: torch.addcmul(x, x, x, value=0.5) + torch.lerp(x, x * 2, 0.25)),
     ("addcdiv", MATRIX, lambda x: torch.addcdiv(x, x, x.abs() + 1, value=0.5)),
     ("relu tanh sigmoid", MATRIX, lambda x: F.relu(x) + torch.tanh(x) + torch.sigmoid(x) + torch.erf(x)),
@@ -69,8 +70,10 @@ CASES: list[Case] = [
     (
         "attention with mask",
         (1, 2, 4, 8),
-        lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(4, 4).tril().bool(), scale=0.3)
-        + F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(4, 4).triu()),
+        lambda x: (
+            F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(4, 4).tril().bool(), scale=0.3)
+            + F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(4, 4).triu())
+        ),
     ),
     ("conv2d", IMAGE, lambda x: F.conv2d(x, W, T([1.0, 2, 3, 4, 5, 6]), stride=2, padding=1, dilation=1)),
     ("conv2d groups", IMAGE, lambda x: F.conv2d(x, W[:, :2], groups=2, padding=(1, 2), dilation=(2, 1))),
@@ -130,34 +133,64 @@ CASES: list[Case] = [
     ("unbind tensor_split", IMAGE, lambda x: x.unbind(1)[2] + x.tensor_split(3, 1)[2].squeeze(1)),
     ("slice", IMAGE, lambda x: x[:, 1:, ::2, -3:-1] + x[:, :3, 3:, 2:-2] + x.narrow(1, 1, 3).narrow(2, 0, 3)[..., :2]),
     ("select", IMAGE, lambda x: x[:, 2] + x[:, -1] + x.select(1, 0)),
-    ("index", IMAGE, lambda x: x[:, [2, 0]] + x.index_select(1, T([1, 3])) + x.gather(1, torch.ones(1, 2, 6, 6).long())),
-    ("index_put by slices", IMAGE, lambda x: torch.slice_scatter(x, x[:, 1:3] * 2, 1, 1, 3).select_scatter(x[:, 0], 1, 2)),
+    (
+        "index",
+        IMAGE,
+        lambda x: x[:, [2, 0]] + x.index_select(1, T([1, 3])) + x.gather(1, torch.ones(1, 2, 6, 6).long()),
+    ),
+    (
+        "index_put by slices",
+        IMAGE,
+        lambda x: torch.slice_scatter(x, x[:, 1:3] * 2, 1, 1, 3).select_scatter(x[:, 0], 1, 2),
+    ),
     ("triu", MATRIX, lambda x: x.triu() + x.tril(-1)),
     ("pad", IMAGE, lambda x: F.pad(x, (1, 2, 0, 1), value=0.5) + F.pad(x, (1, 2, 0, 1), mode="replicate")),
     ("pad reflect", IMAGE, lambda x: F.pad(x, (1, 2, 3, 1), mode="reflect") + F.pad(x, (1, 2, 3, 1), mode="circular")),
     ("pad negative", IMAGE, lambda x: F.pad(x, (-1, 2, 1, -2))),
     ("nearest", IMAGE, lambda x: F.interpolate(x, scale_factor=2)),
-    ("nearest uneven", IMAGE, lambda x: F.interpolate(x, size=(7, 11)) + F.interpolate(x, size=(7, 11), mode="nearest-exact")),
+    (
+        "nearest uneven",
+        IMAGE,
+        lambda x: F.interpolate(x, size=(7, 11)) + F.interpolate(x, size=(7, 11), mode="nearest-exact"),
+    ),
     ("nearest scale", IMAGE, lambda x: F.interpolate(x, scale_factor=1.7)),
     ("nearest down", IMAGE, lambda x: F.interpolate(x, size=3) + F.interpolate(x, scale_factor=0.5)),
     ("bilinear", IMAGE, lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
     ("bilinear aligned", IMAGE, lambda x: F.interpolate(x, size=(9, 4), mode="bilinear", align_corners=True)),
     ("bilinear scale", IMAGE, lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear")),
     ("bilinear one", IMAGE, lambda x: F.interpolate(x, size=(1, 3), mode="bilinear")),
-    ("bicubic", IMAGE, lambda x: F.interpolate(x, size=(9, 4), mode="bicubic") + F.interpolate(
-        x, size=(9, 4), mode="bicubic", align_corners=True)),
+    (
+        "bicubic",
+        IMAGE,
+        lambda x: (
+            F.interpolate(x, size=(9, 4), mode="bicubic")
+            + F.interpolate(x, size=(9, 4), mode="bicubic", align_corners=True)
+        ),
+    ),
     ("linear upsampling", LINE, lambda x: F.interpolate(x, scale_factor=2, mode="linear")),
     ("trilinear", VOLUME, lambda x: F.interpolate(x, scale_factor=2, mode="trilinear")),
-    ("dropout", MATRIX, lambda x: F.dropout(F.dropout2d(F.alpha_dropout(x, training=False), training=False), 0.5, False)),
+    (
+        "dropout",
+        MATRIX,
+        lambda x: F.dropout(F.dropout2d(F.alpha_dropout(x, training=False), training=False), 0.5, False),
+    ),
     ("conversions", MATRIX, lambda x: x.double().to(torch.float32).type_as(x).half().float().to(x)),
     ("copies", MATRIX, lambda x: x.clone().detach() + x.contiguous() + x.to("cpu")),
-    ("constants", MATRIX, lambda x: x + torch.arange(4) + torch.ones(4) * 2 + torch.full((4,), 3.0) + torch.zeros_like(x)),
-    ("more constants", MATRIX, lambda x: x + x.new_ones(4) + torch.full_like(x, 2) + torch.arange(1, 9, 2) + T([1, 2, 3, 4])),
+    (
+        "constants",
+        MATRIX,
+        lambda x: x + torch.arange(4) + torch.ones(4) * 2 + torch.full((4,), 3.0) + torch.zeros_like(x),
+    ),
+    (
+        "more constants",
+        MATRIX,
+        lambda x: x + x.new_ones(4) + torch.full_like(x, 2) + torch.arange(1, 9, 2) + T([1, 2, 3, 4]),
+    ),
     ("embedding", MATRIX, lambda x: x + F.embedding(torch.arange(3), V)[:, :4]),
     ("in place", MATRIX, lambda x: (x + 0).mul_(2).relu_().add_(x).clamp_(max=1).sub_(0.5)),
     ("sizes", MATRIX, lambda x: x.view(x.shape[0], x.size(1) * x.size(-1)) * x.numel() * x.dim()),
     ("set by slice", MATRIX, lambda x: torch.zeros(1, 3, 4).copy_(x)),
-]  # fmt: skip
+]
 
 DECOMPOSED_INTO_BATCH_STATISTICS_OR_NOISE = ("rrelu", "instance_norm")
 

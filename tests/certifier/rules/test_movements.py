@@ -11,7 +11,7 @@ import pytest
 from certifier.errors import ResourceLimitExceeded, UnsupportedNode
 from certifier.graph import Node
 from certifier.limits import Limits
-from certifier.operators import Identity, Rearrange
+from certifier.operators import Identity, Placed, Rearrange
 from certifier.rules.registry import Site, find
 from certifier.terms import PRECISIONS, Affine
 from tests.certifier.rules.oracle import Case, case, check, evaluate
@@ -186,14 +186,14 @@ def test_concat_stacks_live_and_constant_parts(axis: int):
     assert term.offset is not None and np.count_nonzero(term.offset) == 6
 
 
-def test_concat_reads_one_value_twice_through_one_map():
+def test_concat_reads_one_value_twice():
     inputs = {"x": _normal(7, 1, 2, 3)}
     site = _concat(inputs, ("x", "x"), ("x",), 1)
     (term,) = find(site.node).apply(site)
-    assert isinstance(term, Affine) and term.sources == ("x",) and term.offset is None and term.is_exact
-    assert (term.evaluate(inputs["x"].reshape(1, -1)) == np.tile(inputs["x"].reshape(1, -1), 2)).all()
-    operator = term.operators[0]
-    assert isinstance(operator, Rearrange) and operator.counts.max() == 2
+    assert isinstance(term, Affine) and term.sources == ("x", "x") and term.offset is None and term.is_exact
+    value = inputs["x"].reshape(1, -1)
+    assert (term.evaluate(value, value) == np.tile(value, 2)).all()
+    assert term.arrangement == "stack" and all(isinstance(operator, Placed) for operator in term.operators)
 
 
 def test_concat_refuses_shapes_that_do_not_fit():

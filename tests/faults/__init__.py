@@ -1,0 +1,1 @@
+"""Seeded faults: the proof that the tests would notice."""
