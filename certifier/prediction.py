@@ -137,6 +137,9 @@ class Predictor:
         if first.shape != second.shape:
             raise InvalidInput("y", f"has {len(second)} rows, but x has {len(first)}")
         outputs = self._engine.run(first), self._engine.run(second)
+        for field, computed in zip(("x", "y"), outputs, strict=True):
+            if not np.isfinite(computed).all():
+                raise InvalidInput(field, "the model's outputs overflow on these inputs")
         comparisons = []
         for position in range(len(first)):
             distance = float(_distance_upper(first[position], second[position]))

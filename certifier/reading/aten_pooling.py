@@ -140,6 +140,7 @@ def adaptive_avg_pool(call: Call, self: object, output_size: object) -> Ref:
     if all(size % target == 0 for size, target in zip(sizes, wanted, strict=True)):
         return _result(call, call.emit("AveragePool", [ref], _exact(sizes, wanted)), single)
     for axis, target in enumerate(wanted, start=2):
+        call.emitter.limits.demand("elements", ref.shape[axis] * target, call.where)
         if ref.shape[axis] != target:
             ref = along_axis(call, ref, axis, _bins(ref.shape[axis], target))
     return _result(call, ref, single)

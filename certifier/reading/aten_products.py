@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from certifier.reading.aten_registry import Call, aten
 from certifier.reading.aten_values import refuse_random
 from certifier.reading.emitting import Ref
@@ -85,12 +87,16 @@ def scaled_dot_product_attention(
     """softmax(query keyᵀ scale + mask) value."""
     refuse_random(call, dropout_p)
     queries, keys, values = (call.tensor(each, "an operand") for each in (query, key, value))
-    if call.flag(is_causal, "is_causal") or call.flag(enable_gqa, "enable_gqa"):
-        raise call.refuse("causal and grouped-query attention are supported only when written out with masks")
+    if call.flag(enable_gqa, "enable_gqa"):
+        raise call.refuse("grouped-query attention is not supported")
     factor = queries.shape[-1] ** -0.5 if scale is None else float(call.number(scale, "scale"))
     scaled = call.emit("Mul", [queries, call.constant(factor, queries.dtype, "scale")])
     scores = call.emit("MatMul", [scaled, transposed(call, keys)])
     mask = call.optional(attn_mask, "attn_mask")
+    if call.flag(is_causal, "is_causal"):
+        if mask is not None:
+            raise call.refuse("takes a mask or is causal, not both")
+        mask = call.constant(np.tri(scores.shape[-2], scores.shape[-1]), "bool", "causal")
     if mask is not None and mask.dtype == "bool":
         floor = call.constant(-math.inf, scores.dtype, "masked")
         scores = call.emit("Where", [mask, scores, floor])

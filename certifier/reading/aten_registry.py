@@ -134,7 +134,7 @@ class Call:
         """The element type named by numpy's name or PyTorch's number; None for None."""
         if value is None or (isinstance(value, str) and value in SCALAR_TYPES.values()):
             return value
-        if isinstance(value, int) and value in SCALAR_TYPES:
+        if isinstance(value, int) and not isinstance(value, bool) and value in SCALAR_TYPES:
             return SCALAR_TYPES[value]
         raise self.refuse(f"{role} {value!r} is not supported")
 

@@ -130,6 +130,7 @@ def interpolated(
         mode = "align_corners" if aligned else "half_pixel"
         return _resize(call, ref, sizes, {"mode": "linear", "coordinate_transformation_mode": mode})
     for axis, (size, ratio) in enumerate(zip(sizes, ratios, strict=True), start=2):
+        call.emitter.limits.demand("elements", ref.shape[axis] * size, call.where)
         ref = along_axis(call, ref, axis, interpolation_matrix(ref.shape[axis], size, 1 / ratio, aligned, cubic))
     return ref
 

@@ -111,7 +111,7 @@ class Emitter:
             since=onnx.defs.get_schema(operator, OPSET, "").since_version,
             inputs=tuple(ref.name if ref is not None else "" for ref in inputs),
             outputs=tuple(names),
-            attributes={key: value for key, value in attributes.items() if value is not None},
+            attributes={key: _as_stored(value) for key, value in attributes.items()},
         )
         given = [ref for ref in inputs if ref is not None]
         if given and operator in FOLDABLE and all(ref.name in self._constants for ref in given):
@@ -197,6 +197,14 @@ class Emitter:
             name = f"{wanted}_{self._suffixes[wanted]}"
         taken.add(name)
         return name
+
+
+def _as_stored(value: object) -> object:
+    """An attribute as the standard stores it, numbers in single precision: what is bounded is what is served."""
+    if isinstance(value, float):
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
+    return value
 
 
 def _type(ref: Ref) -> onnx.TypeProto:

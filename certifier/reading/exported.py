@@ -205,9 +205,13 @@ def _scalar(target: str, positional: list[object], where: str) -> object:
     if not all(isinstance(value, (bool, int, float)) for value in positional):
         raise UnsupportedNode(where, target, "is supported for known numbers only")
     try:
-        return SCALAR_FUNCTIONS[target](*positional)
+        value = SCALAR_FUNCTIONS[target](*positional)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UnsupportedNode(where, target, f"cannot be computed: {error}") from error
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        # Without this, forty products in a row would not fit any memory.
+        raise UnsupportedNode(where, target, "gives a number that does not fit 64 bits")
+    return value
 
 
 def _where(node: Json, position: int) -> str:

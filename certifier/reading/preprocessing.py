@@ -32,10 +32,11 @@ def with_preprocessing(graph: Graph, preprocessing: Preprocessing) -> Graph:
         steps.append(("Transpose", {"perm": perm}, None))
     dtype = np.float64 if inner.dtype == "float64" else np.float32
     if preprocessing.scale != 1.0:
-        steps.append(("Mul", {}, np.array(preprocessing.scale, dtype=dtype)))
+        steps.append(("Mul", {}, _held(np.array(preprocessing.scale), dtype, "preprocessing.scale")))
     for operator, values, field in (("Sub", preprocessing.mean, "mean"), ("Div", preprocessing.std, "std")):
         if values:
-            steps.append((operator, {}, channel_values(inner, values, f"preprocessing.{field}").astype(dtype)))
+            field = f"preprocessing.{field}"
+            steps.append((operator, {}, _held(channel_values(inner, values, field), dtype, field)))
     if not steps:
         return graph
     taken = {inner.name} | set(graph.constants) | {name for node in graph.nodes for name in node.outputs}
@@ -70,7 +71,8 @@ def with_preprocessing(graph: Graph, preprocessing: Preprocessing) -> Graph:
         constants={**graph.constants, **constants},
         notes=(
             *graph.notes,
-            "the declared preprocessing is part of the network: radii are in units of raw inputs",
+            f"the declared preprocessing, rounded to {np.dtype(dtype).name}, is part of the network: radii are in the "
+            "units of raw inputs",
         ),
     )
 
@@ -115,6 +117,19 @@ def channel_values(inner: Tensor, values: list[float], field: str) -> np.ndarray
     aligned = [1] * len(inner.shape)
     aligned[axis] = given.size
     return given.reshape(aligned)
+
+
+def _held(values: np.ndarray, dtype: type[np.floating], field: str) -> np.ndarray:
+    """The values in the model's type, where it holds them to within rounding.
+
+    Raises: InvalidInput for a value that would become infinite, zero or subnormal.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        held = values.astype(dtype)
+    lost = ~np.isfinite(held) | ((np.abs(held) < np.finfo(dtype).tiny) & (values != 0))
+    if lost.any():
+        raise InvalidInput(field, f"holds {values[lost].flat[0]}, which {np.dtype(dtype).name} does not represent")
+    return held
 
 
 def _fresh(wanted: str, taken: set[str]) -> str:
