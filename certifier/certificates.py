@@ -73,7 +73,7 @@ def decide(logits: Floats, stray: Floats, pairs: Floats) -> Decisions:
     Shapes: logits and stray [B, c], c >= 2; pairs [c, c].
     """
     count = np.arange(len(logits))
-    finite = np.isfinite(logits).all(axis=1)
+    finite = np.asarray(np.isfinite(logits).all(axis=1))
     usable = np.where(finite[:, None], logits, 0.0)
     label = np.asarray(np.argmax(usable, axis=1))
     others = usable.copy()
@@ -85,7 +85,7 @@ def decide(logits: Floats, stray: Floats, pairs: Floats) -> Decisions:
         gaps = np.nextafter(usable[count, label][:, None] - usable, -np.inf)
         allowance = add_upper(stray, stray[count, label][:, None])
         margin_lower = np.nextafter(gaps - allowance, -np.inf)
-    margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
+    margin_lower = np.asarray(np.where(np.isfinite(margin_lower), margin_lower, -np.inf))
     radii = strictly_below(margin_lower, pairs[label])
     radii[count, label] = LARGEST
     margin_lower[count, label] = np.inf

@@ -82,7 +82,9 @@ def certify(
     """
     started = time.monotonic()
     progress("reading the model", 0.0)
-    model_format, graph = read_model(data, limits=limits)
+    model_format, graph = read_model(
+        data, limits=limits, input_shape=None if options.input_shape is None else tuple(options.input_shape)
+    )
     if options.preprocessing is not None:
         graph = with_preprocessing(graph, options.preprocessing)
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")

@@ -15,6 +15,7 @@ Method = Literal["auto", "product"]
 ArithmeticName = Literal["real", "float32", "float64"]
 Task = Literal["classification", "binary", "regression"]
 Layout = Literal["NCHW", "NHWC"]
+ModelFormat = Literal["onnx", "onnx bundle", "torchscript", "torch.export"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -56,6 +57,11 @@ class CertifyOptions(Document):
         default=None, gt=0, lt=1, description="Probability at which a single sigmoid output changes class."
     )
     preprocessing: Preprocessing | None = Field(default=None, description="Made part of the network.")
+    input_shape: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None,
+        description="Shape of the input with batch axis 1, e.g. [1, 3, 32, 32]: needed by TorchScript archives that "
+        "do not record it; it must agree with models that do.",
+    )
 
     @model_validator(mode="after")
     def _threshold_needs_binary(self) -> CertifyOptions:
@@ -78,7 +84,7 @@ class ModelDescription(Document):
     name: str
     version: int = Field(ge=1)
     sha256: str = Field(description="Digest of the uploaded bytes.")
-    format: Literal["onnx"]
+    format: ModelFormat
     inputs: list[TensorDescription]
     outputs: list[TensorDescription]
 

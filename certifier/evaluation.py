@@ -131,8 +131,9 @@ def _demand_labels(labels: Labels, rows: int, classes: int) -> None:
 
 
 def _distribution(radii: NDArray[np.float64]) -> RadiusDistribution:
-    # Divided before they are summed: a radius may be the largest float, and the mean must stay finite.
-    mean = math.fsum(radii / len(radii))
+    # In units of the largest: a radius may be the largest float, and the mean must stay finite.
+    largest = float(radii.max())
+    mean = min(largest, largest * math.fsum(radii / largest / len(radii))) if largest > 0 else 0.0
     quantiles = np.quantile(radii, QUANTILES)
     return RadiusDistribution(
         mean=mean,

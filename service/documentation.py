@@ -39,7 +39,10 @@ def http_page() -> str:
 
 def operators_page() -> str:
     """docs/operators.md."""
-    known, refused = ["| operator | versions | what it computes |", "|---|---|---|"], ["| operator | why |", "|---|---|"]
+    known, refused = (
+        ["| operator | versions | what it computes |", "|---|---|---|"],
+        ["| operator | why |", "|---|---|"],
+    )
     for entry in operators_table():
         summary = entry.summary.replace("|", "\\|")
         if entry.supported:

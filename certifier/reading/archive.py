@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,10 +28,7 @@ def read_archive(data: bytes, *, limits: Limits, compressed: bool) -> Mapping[st
     `compressed` allows deflated members; formats that promise stored ones do not.
     Raises: MalformedModel, UnsupportedModel, ResourceLimitExceeded.
     """
-    # Every entry of the directory begins with this mark, so more entries than marks cannot be.
-    count = data.count(_DIRECTORY_ENTRY)
-    if count > LARGEST_MEMBER_COUNT:
-        raise ResourceLimitExceeded("archive_members", limit=LARGEST_MEMBER_COUNT, actual=count)
+    _demand_few(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return MappingProxyType(_members(archive, limits, compressed))
@@ -38,6 +36,28 @@ def read_archive(data: bytes, *, limits: Limits, compressed: bool) -> Mapping[st
         raise MalformedModel(f"the zip archive is damaged: {error}") from error
     except (ValueError, UnicodeError, IndexError, RuntimeError) as error:
         raise MalformedModel(f"the zip archive cannot be read: {error}") from error
+
+
+def read_member_names(data: bytes) -> list[str]:
+    """The names in the archive's directory, whatever they are; nothing is unpacked.
+
+    Raises: MalformedModel, ResourceLimitExceeded.
+    """
+    _demand_few(data)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, NotImplementedError) as error:
+        raise MalformedModel(f"the zip archive is damaged: {error}") from error
+    except (ValueError, UnicodeError, IndexError, RuntimeError, struct.error) as error:
+        raise MalformedModel(f"the zip archive cannot be read: {error}") from error
+
+
+def _demand_few(data: bytes) -> None:
+    # Every entry of the directory begins with this mark, so more entries than marks cannot be.
+    count = data.count(_DIRECTORY_ENTRY)
+    if count > LARGEST_MEMBER_COUNT:
+        raise ResourceLimitExceeded("archive_members", limit=LARGEST_MEMBER_COUNT, actual=count)
 
 
 def _members(archive: zipfile.ZipFile, limits: Limits, compressed: bool) -> dict[str, bytes]:

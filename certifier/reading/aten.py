@@ -27,6 +27,20 @@ from certifier.reading import (
 from certifier.reading.aten_registry import Call
 from certifier.reading.emitting import Emitter, Ref
 
+_UNKNOWN = "this operator is not supported in TorchScript and exported programs"
+_RANDOM = "draws random numbers, so its output is no function of the input; export the model after model.eval()"
+_RECURRENT = "is a recurrence; torch.export's run_decompositions() writes it out step by step"
+_SEARCH = "gives places or sizes that depend on the input's values, which is discontinuous"
+_COMPLEX = "computes with complex numbers, which are not supported"
+REFUSED = {
+    **dict.fromkeys(("rand", "randn", "randint", "bernoulli", "normal", "uniform", "multinomial", "randperm"), _RANDOM),
+    **dict.fromkeys(("rand_like", "randn_like", "native_dropout_backward", "poisson", "exponential"), _RANDOM),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _RECURRENT),
+    **dict.fromkeys(("sort", "argsort", "nonzero", "unique", "_unique2", "masked_select", "searchsorted"), _SEARCH),
+    **dict.fromkeys(("fft_fft", "fft_rfft", "fft_ifft", "fft_irfft", "_fft_r2c", "_fft_c2c", "_fft_c2r"), _COMPLEX),
+}
+"""Operators that are refused on purpose, with the reason that a user reads."""
+
 
 def lower(
     emitter: Emitter, operator: str, arguments: Sequence[object], keywords: Mapping[str, object], *, where: str
@@ -39,7 +53,7 @@ def lower(
     """
     found = aten_registry.find(operator)
     if found is None:
-        raise UnsupportedNode(where, operator, "this operator is not supported in TorchScript and exported programs")
+        raise UnsupportedNode(where, operator, REFUSED.get(operator.removesuffix("_"), _UNKNOWN))
     name, entry = found
     call = Call(emitter=emitter, operator=name, where=where)
     try:

@@ -75,6 +75,9 @@ def _external(tensor: onnx.TensorProto, members: Mapping[str, bytes], folder: st
 
 def _facts(tensor: onnx.TensorProto) -> dict[str, str]:
     facts = {entry.key: entry.value for entry in tensor.external_data}
+    if not all(isinstance(part, str) for fact in facts.items() for part in fact):
+        # Text that is not UTF-8 comes out of the protobuf as bytes.
+        raise MalformedModel(f"tensor {tensor.name!r} says where its data is in something other than text")
     if len(facts) != len(tensor.external_data) or not set(facts) <= _KEYS or "location" not in facts:
         raise MalformedModel(f"tensor {tensor.name!r} says where its data is in a way that is not understood")
     location = facts["location"].removeprefix("./")

@@ -190,6 +190,9 @@ class Emitter:
         self.limits.demand("value_elements", ref.size, where)
 
     def _fresh(self, wanted: str, taken: set[str]) -> str:
+        if not wanted.isprintable():
+            # Lone surrogates, which JSON can spell, have no UTF-8 and so no place in a model that is served.
+            raise MalformedModel(f"the name {wanted!r} is not printable text")
         name = wanted or "value"
         while name in taken:
             # Counted per name: many values of one name must not cost a search each.

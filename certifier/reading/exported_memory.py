@@ -14,29 +14,30 @@ class Memory:
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
+        self._names: list[set[str]] = []
         self._kept = set[int]()
-        self._count = 0
 
     def fresh(self, names: Iterable[str]) -> None:
         """Each name is in memory of its own."""
         for name in names:
-            self._count += 1
-            self._places[name] = self._count
+            self._places[name] = len(self._names)
+            self._names.append({name})
+
+    def share(self, names: Iterable[str], owner: str) -> None:
+        """Each name may be in the memory of `owner`."""
+        place = self._places[owner]
+        for name in names:
+            self._places[name] = place
+            self._names[place].add(name)
 
     def keep(self, name: str) -> None:
         """What is in the memory of `name` outlives one run: a parameter, a buffer, or a value of an outer program."""
         self._kept.add(self._places[name])
 
-    def share(self, names: Iterable[str], owner: str) -> None:
-        """Each name may be in the memory of `owner`."""
-        for name in names:
-            self._places[name] = self._places[owner]
-
     def is_kept(self, name: str) -> bool:
         """Whether writing to `name` would change what a later run computes."""
-        return self._places.get(name) in self._kept
+        return self._places[name] in self._kept
 
-    def others(self, name: str) -> list[str]:
+    def others(self, name: str) -> set[str]:
         """The other names of the memory of `name`."""
-        place = self._places.get(name)
-        return [other for other, own in self._places.items() if own == place and other != name]
+        return self._names[self._places[name]] - {name}

@@ -6,6 +6,7 @@ Parameters keep their qualified names ("layer1.0.conv1.weight"), and a tensor th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode
@@ -23,7 +24,7 @@ from certifier.reading.torchscript_tensors import Tensors
 from certifier.reading.torchscript_values import Cell, Method, Record
 
 _OLDEST_VERSION, _NEWEST_VERSION = 1, 10
-_MOST_OUTPUTS = 64
+_MOST_VALUES = 1000
 _FOLDED = (
     "the weights that spectral normalisation divides are computed once, in the model's own arithmetic, and kept as "
     "constants; they may differ from PyTorch's by its rounding"
@@ -69,7 +70,8 @@ def _read(data: bytes, limits: Limits, input_shape: tuple[int, ...] | None) -> G
     result = evaluator.call(method, given, {}, method.definition.where)
     outputs = _outputs(result, operators, method)
     graph = emitter.graph(outputs)
-    carried = dict(objects.estimates())
+    taken = {tensor.name for tensor in graph.inputs} | {name for node in graph.nodes for name in node.outputs}
+    carried = {name: value for name, value in objects.estimates(limits) if name not in taken}
     notes = (*graph.notes, _FOLDED) if carried else graph.notes
     return replace(graph, constants={**carried, **graph.constants}, notes=notes)
 
@@ -92,7 +94,12 @@ def _version(archive: Archive) -> int:
 def _outputs(result: object, operators: Operators, method: Method) -> list[Ref]:
     """The tensors of what forward returns, in order."""
     where, refs, pending = method.definition.where, list[Ref](), [result]
-    while pending:
+    for count in itertools.count():
+        if not pending:
+            break
+        if count + len(pending) > _MOST_VALUES:
+            # Lists that hold one list twice, level by level, are small and mean very many values.
+            raise ResourceLimitExceeded("outputs", limit=_MOST_VALUES, actual=count + len(pending), where=where)
         value = pending.pop()
         if isinstance(value, Cell):
             refs.append(operators.read(value, where, "return"))
@@ -104,8 +111,6 @@ def _outputs(result: object, operators: Operators, method: Method) -> list[Ref]:
             pending.extend(list(value.values())[::-1])
         elif value is not None:
             raise UnsupportedNode(where, "return", "forward returns something that is no tensor")
-        if len(refs) + len(pending) > _MOST_OUTPUTS:
-            raise ResourceLimitExceeded("outputs", limit=_MOST_OUTPUTS, actual=len(refs) + len(pending), where=where)
     if not refs:
         raise UnsupportedNode(where, "return", "forward returns no tensor")
     return refs

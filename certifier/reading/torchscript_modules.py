@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode
 from certifier.graph import FLOATING, Array
+from certifier.limits import Limits
 from certifier.reading.emitting import Emitter
 from certifier.reading.torchscript_code import Code, Definition
 from certifier.reading.torchscript_pickle import Stub, TensorSpec
@@ -76,11 +77,17 @@ class Objects:
             return True, self.value(module.stub.attributes[name], where)
         return False, None
 
-    def estimates(self) -> Iterator[tuple[str, Array]]:
-        """The singular-vector estimates that spectral normalisation left among the buffers, by qualified name."""
+    def estimates(self, limits: Limits) -> Iterator[tuple[str, Array]]:
+        """The singular-vector estimates that spectral normalisation left among the buffers, by qualified name.
+
+        Raises: ResourceLimitExceeded, MalformedModel.
+        """
+        known, elements = set(self.names.values()), 0
         for spec, name in self.names.items():
             partner = name[:-1] + ("v" if name.endswith("u") else "u")
-            if name.endswith(_ESTIMATES) and len(spec.shape) == 1 and partner in self.names.values():
+            if name.endswith(_ESTIMATES) and len(spec.shape) == 1 and partner in known:
+                elements += spec.shape[0]
+                limits.demand("elements", elements, f"buffer {name!r}")
                 yield name, self._tensors.array(spec)
 
     def floating_dtype(self) -> str | None:

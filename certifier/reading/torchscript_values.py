@@ -134,7 +134,7 @@ FRESH = frozenset(
     conv_transpose1d conv_transpose2d conv_transpose3d convolution cumsum div dot elu embedding erf exp full gelu glu
     group_norm hardshrink hardsigmoid hardswish hardtanh instance_norm layer_norm leaky_relu linear log log_sigmoid
     log_softmax log1p max_pool1d max_pool2d max_pool3d maximum mean minimum mish mm mul mv native_layer_norm neg norm
-    ones pixel_shuffle pow prelu reciprocal relu relu6 repeat rms_norm rsqrt rsub scaled_dot_product_attention selu
+    ones matmul pow prelu reciprocal relu relu6 repeat rms_norm rsqrt rsub scaled_dot_product_attention selu
     sigmoid silu sin softmax softplus softshrink softsign sqrt square stack sub sum tan tanh threshold true_divide
     upsample_bicubic2d upsample_bilinear2d upsample_nearest1d upsample_nearest2d upsample_nearest3d var vdot where
     zeros""".split()

@@ -52,6 +52,7 @@ def certify(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_shape: typed.InputShape = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -62,7 +63,7 @@ def certify(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
         )  # fmt: skip
         certificate = certify_file(model, options=asked.options(), state=state).certificate
         if json:
@@ -85,6 +86,7 @@ def predict(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_shape: typed.InputShape = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -98,7 +100,7 @@ def predict(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
         )  # fmt: skip
         distance = None if epsilon is None else typed.distance(epsilon)
         array = read_array(inputs, key=inputs_key, field="inputs")
@@ -137,6 +139,7 @@ def evaluate(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_shape: typed.InputShape = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -149,7 +152,7 @@ def evaluate(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
         )  # fmt: skip
         distances = typed.epsilons(epsilon)
         array = read_array(inputs, key=inputs_key, field="inputs")
@@ -179,6 +182,7 @@ def compare(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_shape: typed.InputShape = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -191,7 +195,7 @@ def compare(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
         )  # fmt: skip
         arrays = read_array(x, key=x_key, field="x"), read_array(y, key=y_key, field="y")
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))

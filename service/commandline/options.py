@@ -65,6 +65,10 @@ Layout = Annotated[
         metavar="NCHW|NHWC", help="Axis order of your images, if not the model's.", rich_help_panel=_PREPROCESSING
     ),
 ]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="1,D,…", help="The input's shape with batch axis 1, where the model does not record it."),
+]
 Inputs = Annotated[Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Rows, as .npy or .npz.")]
 Labels = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="One class number per row.")
@@ -91,6 +95,7 @@ class Typed:
     mean: list[str] | None
     std: list[str] | None
     layout: str | None
+    input_shape: str | None
 
     def options(self) -> CertifyOptions:
         """The same as the library takes them.
@@ -107,6 +112,8 @@ class Typed:
             if value not in known:
                 raise misuse(f"--{name}", f"{value!r} is not available; there is: {', '.join(known)}")
             chosen[name] = value
+        if self.input_shape is not None:
+            chosen["input_shape"] = [int(number(text, "--input-shape")) for text in self.input_shape.split(",")]
         try:
             return CertifyOptions.model_validate(chosen)
         except ValidationError as error:

@@ -144,7 +144,9 @@ def test_many_inputs_of_one_node_cost_no_more_than_their_sizes(operator):
     parts = [helper.make_node("Relu", ["x"], [f"p{index}"]) for index in range(count)]
     attributes: dict[str, Any] = {"axis": 1} if operator == "Concat" else {}
     node = helper.make_node(operator, [f"p{index}" for index in range(count)], ["y"], **attributes)
-    graph = read_model(model_of(*parts, node, shape=(None, size)).SerializeToString(), limits=Limits())[1]
+    graph = read_model(
+        model_of(*parts, node, shape=(None, size)).SerializeToString(), limits=Limits(), input_shape=None
+    )[1]
     tracemalloc.start()
     try:
         build_network(graph, limits=Limits(), cut_head=False)

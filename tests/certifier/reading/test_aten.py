@@ -67,6 +67,7 @@ CASES: list[Case] = [
     ("mv dot", (4,), lambda x: torch.mv(V.T, x) + torch.dot(x, V[:, 0])),
     ("einsum", MATRIX, lambda x: torch.einsum("bij,jk->bik", x, V)),
     ("attention", (1, 2, 4, 8), lambda x: F.scaled_dot_product_attention(x, x * 2, x + 1)),
+    ("attention causal", (1, 2, 4, 8), lambda x: F.scaled_dot_product_attention(x, x, x * 3, is_causal=True)),
     (
         "attention with mask",
         (1, 2, 4, 8),
@@ -77,7 +78,7 @@ CASES: list[Case] = [
     ),
     ("conv2d", IMAGE, lambda x: F.conv2d(x, W, T([1.0, 2, 3, 4, 5, 6]), stride=2, padding=1, dilation=1)),
     ("conv2d groups", IMAGE, lambda x: F.conv2d(x, W[:, :2], groups=2, padding=(1, 2), dilation=(2, 1))),
-    ("conv2d same", IMAGE, lambda x: F.conv2d(x, W[..., :2], padding="same") + F.conv2d(x, W[..., :2], padding="same")),
+    ("conv2d same", IMAGE, lambda x: F.conv2d(x, W, padding="same", dilation=2)),
     ("conv2d valid", IMAGE, lambda x: F.conv2d(x, W, padding="valid")),
     ("conv2d one image", IMAGE[1:], lambda x: F.conv2d(x, W)),
     ("conv1d", LINE, lambda x: F.conv1d(x, W[:, :, 0], stride=2, padding=1)),
@@ -172,7 +173,7 @@ CASES: list[Case] = [
     (
         "dropout",
         MATRIX,
-        lambda x: F.dropout(F.dropout2d(F.alpha_dropout(x, training=False), training=False), 0.5, False),
+        lambda x: F.dropout(F.dropout1d(F.alpha_dropout(x, training=False), training=False), 0.5, False),
     ),
     ("conversions", MATRIX, lambda x: x.double().to(torch.float32).type_as(x).half().float().to(x)),
     ("copies", MATRIX, lambda x: x.clone().detach() + x.contiguous() + x.to("cpu")),

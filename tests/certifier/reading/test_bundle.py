@@ -103,7 +103,7 @@ def test_a_published_model_with_external_data_is_read_and_served(shared: Path, n
     x = np.random.default_rng(0).random(original.get_inputs()[0].shape[1:], dtype=np.float32)[None]
     (expected,) = original.run(None, {original.get_inputs()[0].name: x})
     (served,) = engine(served_model(network)).run(None, {network.input.name: x})
-    np.testing.assert_allclose(served, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(served), np.asarray(expected), rtol=1e-5, atol=1e-5)
 
 
 def _with_entry(change: Callable[[zipfile.ZipInfo], None], content: bytes = b"x") -> bytes:
@@ -139,6 +139,12 @@ def _duplicate() -> bytes:
     return buffer.getvalue()
 
 
+def _with_own_data() -> bytes:
+    model = onnx.load_model_from_string(_model(AT))
+    model.graph.initializer[0].raw_data = WEIGHT.tobytes()
+    return model.SerializeToString()
+
+
 def _renamed(old: bytes, new: bytes) -> bytes:
     return _with_entry(lambda entry: setattr(entry, "filename", old.decode())).replace(old, new)
 
@@ -158,6 +164,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], type[CertifierError]]] = {
     "location through a folder": (lambda: _bundle({"location": "a/../w.bin"}), MalformedModel),
     "location with backslash": (lambda: _bundle({"location": "..\\w.bin"}), MalformedModel),
     "unknown key": (lambda: _bundle({**AT, "basepath": "/"}), MalformedModel),
+    "location that is no text": (
+        lambda: _zip({"a.onnx": _model(AT).replace(b"w.bin", b"\xff\xfe\xff.b"), "w.bin": b""}),
+        MalformedModel,
+    ),
     "negative offset": (lambda: _bundle({**AT, "offset": "-8"}), MalformedModel),
     "offset in words": (lambda: _bundle({**AT, "offset": "eight"}), MalformedModel),
     "offset beyond": (lambda: _bundle({**AT, "offset": "16"}), MalformedModel),
@@ -165,7 +175,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], type[CertifierError]]] = {
     "length too small": (lambda: _bundle({**AT, "length": "44"}), MalformedModel),
     "length too large": (lambda: _bundle({**AT, "length": "4800"}), MalformedModel),
     "data inside and outside": (
-        lambda: _zip({"a.onnx": _model(AT).replace(b"\x70\x01", b"\x70\x01\x4a\x02ab"), "w.bin": b""}),
+        lambda: _zip({"a.onnx": _with_own_data(), "w.bin": b"\0" * 8 + WEIGHT.tobytes()}),
         MalformedModel,
     ),
     "huge shape": (
@@ -218,6 +228,21 @@ def test_nothing_is_read_from_the_file_system(tmp_path, monkeypatch):
     (tmp_path / "elsewhere.bin").write_bytes(WEIGHT.tobytes())
     with pytest.raises(MalformedModel, match="lacks"):
         read_bundle(_bundle({"location": "elsewhere.bin"}), limits=LIMITS)
+
+
+def test_damaged_models_never_escape_as_other_errors():
+    generator = np.random.default_rng(5)
+    whole = _model({**AT, "length": "48"})
+    refused = 0
+    for _ in range(3000):
+        model = bytearray(whole)
+        for place in generator.integers(0, len(model), 2):
+            model[place] = int(generator.integers(0, 256))
+        try:
+            read_bundle(_zip({"a.onnx": bytes(model), "w.bin": bytes(56)}), limits=SMALL)
+        except CertifierError:
+            refused += 1
+    assert 2000 < refused < 3000
 
 
 def test_damaged_bytes_never_escape_as_other_errors():

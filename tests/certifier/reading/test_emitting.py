@@ -63,6 +63,12 @@ def test_an_input_that_is_an_output_passes_through_a_node():
     np.testing.assert_array_equal(run_graph(graph, [X])[0], X)
 
 
+def test_numbers_in_attributes_are_those_that_are_stored():
+    emitter, x = _emitter()
+    output = emitter.node("LeakyRelu", [x], {"alpha": 0.1}, outputs=1, name="leaky")[0]
+    assert emitter.graph([output]).nodes[0].attributes["alpha"] == float(np.float32(0.1)) != 0.1
+
+
 def test_names_are_unique():
     emitter, x = _emitter()
     names = [emitter.node("Relu", [x], {}, outputs=1, name="x")[0].name for _ in range(3)]
@@ -70,6 +76,15 @@ def test_names_are_unique():
     names.append(emitter.constant(X, "x_1").name)
     names.append("x")
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\ud800"], ids=ascii)
+def test_names_that_no_model_could_carry_are_refused(name):
+    emitter, x = _emitter()
+    with pytest.raises(MalformedModel, match="printable"):
+        emitter.node("Relu", [x], {}, outputs=1, name=name)
+    with pytest.raises(MalformedModel, match="printable"):
+        emitter.constant(X, name)
 
 
 @pytest.mark.parametrize("limits", [{"nodes": 2}, {"elements": 20}, {"value_elements": 10}], ids=str)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import pickle
-import zipfile
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from certifier.errors import CertifierError, MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode
+from certifier.errors import CertifierError, UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.reading.exported import read_exported
@@ -54,6 +50,7 @@ class Shared(nn.Module):
         self.first = nn.Linear(6, 6)
         self.second = nn.Linear(6, 6, bias=False)
         self.second.weight = self.first.weight
+        self.shift: torch.Tensor
         self.register_buffer("shift", torch.arange(6.0), persistent=False)
 
     def forward(self, x):
@@ -141,7 +138,7 @@ def test_the_graph_that_is_bounded_and_served_computes_what_torch_computes(name,
     session = engine(served_model(network))
     for row, wanted in zip(rows.numpy(), expected, strict=True):
         (served,) = session.run(None, {network.input.name: row[None]})
-        np.testing.assert_allclose(served, wanted[None], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(served), wanted[None], rtol=1e-5, atol=1e-5)
 
 
 def test_parameters_keep_their_names():
@@ -156,12 +153,15 @@ def test_weights_keep_their_element_type(dtype):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).to(dtype)
     graph = read_exported(exported(model, [torch.zeros(1, 4, dtype=dtype)]), limits=LIMITS)
     weight = graph.constants["0.weight"]
+    expected = model.state_dict()["0.weight"].double().numpy()
     assert str(weight.dtype) == str(dtype).removeprefix("torch.") == graph.inputs[0].dtype
-    np.testing.assert_array_equal(weight.astype(np.float64), model[0].weight.detach().double().numpy())
+    np.testing.assert_array_equal(weight.astype(np.float64), expected)
 
 
 def test_a_view_of_a_larger_storage_is_read_with_its_strides():
     class Strided(nn.Module):
+        part: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             whole = torch.arange(24.0).reshape(4, 6)
@@ -180,6 +180,9 @@ def test_a_view_of_a_larger_storage_is_read_with_its_strides():
     [
         (lambda x: F.dropout(x, 0.5, training=True), "at random"),
         (lambda x: torch.linalg.inv(x @ x.mT), "linalg_inv"),
+        (lambda x: x + torch.randn_like(x), "random"),
+        (lambda x: x.sort(-1)[0], "discontinuous"),
+        (lambda x: torch.fft.fft(x).real, "complex"),
         (lambda x: F.batch_norm(x, None, None, training=True), "training"),
         (lambda x: torch.div(x, 2, rounding_mode="floor"), "discontinuous"),
     ],
@@ -200,6 +203,17 @@ def test_a_write_to_what_may_be_viewed_and_is_read_again_is_refused():
         read_exported(exported(Applied(function), [torch.ones(1, 3)]), limits=LIMITS)
 
 
+def test_a_write_in_a_sub_graph_to_what_it_was_given_is_refused():
+    def function(x):
+        y = x + 1
+        with torch.no_grad():
+            y.mul_(2)
+        return y
+
+    with pytest.raises(UnsupportedNode, match="outer program"):
+        read_exported(exported(Applied(function), [torch.ones(1, 3)]), limits=LIMITS)
+
+
 def test_a_clone_does_not_see_writes_to_its_original():
     def function(x):
         y = x + 1
@@ -214,6 +228,8 @@ def test_a_clone_does_not_see_writes_to_its_original():
 
 def test_a_module_that_counts_its_calls_is_refused():
     class Counting(nn.Module):
+        calls: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("calls", torch.zeros(1))
@@ -233,205 +249,3 @@ def test_open_sizes_other_than_the_batch_are_refused():
     torch.export.save(program, buffer)
     with pytest.raises(UnsupportedModel, match="axis 1"):
         read_exported(buffer.getvalue(), limits=LIMITS)
-
-
-def _plain() -> bytes:
-    torch.manual_seed(0)
-    return exported(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), [torch.zeros(1, 4)])
-
-
-PLAIN = _plain()
-Members = dict[str, bytes]
-
-
-def _rebuilt(change: Callable[[Members], None]) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(PLAIN)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def _name(members: Members, ending: str) -> str:
-    return next(name for name in members if name.endswith(ending))
-
-
-def _with_json(ending: str, change: Callable[[dict], None]) -> bytes:
-    def edit(members: Members) -> None:
-        name = _name(members, ending)
-        value = json.loads(members[name])
-        change(value)
-        members[name] = json.dumps(value).encode()
-
-    return _rebuilt(edit)
-
-
-def _weight(change: Callable[[dict], None]) -> bytes:
-    return _with_json("weights_config.json", lambda value: change(value["config"]["0.weight"]))
-
-
-def _node(change: Callable[[dict], None]) -> bytes:
-    return _with_json("models/model.json", lambda value: change(value["graph_module"]["graph"]["nodes"][0]))
-
-
-def _replaced(ending: str, content: bytes) -> bytes:
-    return _rebuilt(lambda members: members.__setitem__(_name(members, ending), content))
-
-
-def _meta(key: str, value: object) -> bytes:
-    return _weight(lambda payload: payload["tensor_meta"].__setitem__(key, value))
-
-
-HUGE = [{"as_int": 2**40}, {"as_int": 2**40}]
-HOSTILE: dict[str, tuple[Callable[[], bytes], type[CertifierError]]] = {
-    "truncated": (lambda: PLAIN[: len(PLAIN) // 2], MalformedModel),
-    "only the magic": (lambda: b"PK\x03\x04", MalformedModel),
-    "no members": (lambda: _rebuilt(lambda members: members.clear()), MalformedModel),
-    "pickled weight": (lambda: _weight(lambda payload: payload.update(use_pickle=True)), UnsupportedModel),
-    "pickle flag left out": (lambda: _weight(lambda payload: payload.pop("use_pickle")), UnsupportedModel),
-    "custom object": (lambda: _weight(lambda payload: payload.update(tensor_meta=None)), UnsupportedModel),
-    "weight elsewhere": (lambda: _weight(lambda payload: payload.update(path_name="../../etc/passwd")), MalformedModel),
-    "weight without bytes": (lambda: _replaced("weights/weight_0", b""), MalformedModel),
-    "weight of odd bytes": (lambda: _replaced("weights/weight_0", b"x" * 49), MalformedModel),
-    "negative size": (lambda: _meta("sizes", [{"as_int": -3}, {"as_int": 4}]), MalformedModel),
-    "huge size": (lambda: _meta("sizes", HUGE), ResourceLimitExceeded),
-    "huge size without stride": (lambda: _meta("strides", [{"as_int": 0}, {"as_int": 2**62}]), MalformedModel),
-    "negative stride": (lambda: _meta("strides", [{"as_int": -4}, {"as_int": 1}]), MalformedModel),
-    "offset beyond": (lambda: _meta("storage_offset", {"as_int": 1}), MalformedModel),
-    "size as text": (lambda: _meta("sizes", [{"as_int": "3"}, {"as_int": 4}]), MalformedModel),
-    "fewer strides": (lambda: _meta("strides", [{"as_int": 1}]), MalformedModel),
-    "complex weight": (lambda: _meta("dtype", 10), UnsupportedModel),
-    "sparse weight": (lambda: _meta("layout", 2), UnsupportedModel),
-    "other schema": (
-        lambda: _with_json("models/model.json", lambda value: value["schema_version"].update(major=99)),
-        UnsupportedModel,
-    ),
-    "not JSON": (lambda: _replaced("models/model.json", b"{"), MalformedModel),
-    "not UTF-8": (lambda: _replaced("models/model.json", b"\xff\xfe{}"), MalformedModel),
-    "deep JSON": (lambda: _replaced("models/model.json", b"[" * 10**6), MalformedModel),
-    "JSON of another shape": (lambda: _replaced("models/model.json", b"[]"), MalformedModel),
-    "twice-named member": (lambda: _replaced("models/model.json", b'{"a": 1, "a": 2}'), MalformedModel),
-    "no format": (lambda: _replaced("archive_format", b"pt3"), MalformedModel),
-    "other version": (lambda: _replaced("archive_version", b"7"), UnsupportedModel),
-    "big-endian": (lambda: _replaced("byteorder", b"big"), UnsupportedModel),
-    "two programs": (
-        lambda: _rebuilt(lambda members: members.update({"archive/models/other.json": b"{}"})),
-        UnsupportedModel,
-    ),
-    "compiled code": (
-        lambda: _rebuilt(lambda members: members.update({"archive/data/aotinductor/model/a.so": b"\x7fELF"})),
-        UnsupportedModel,
-    ),
-    "old format": (
-        lambda: _rebuilt(lambda members: members.update({"archive/serialized_exported_program.json": b"{}"})),
-        UnsupportedModel,
-    ),
-    "unknown operator": (lambda: _node(lambda node: node.update(target="torch.ops.aten.save.out")), UnsupportedNode),
-    "other namespace": (lambda: _node(lambda node: node.update(target="torch.ops.evil.run.default")), UnsupportedNode),
-    "Python function": (lambda: _node(lambda node: node.update(target="os.system")), UnsupportedNode),
-    "target is no text": (lambda: _node(lambda node: node.update(target=3)), MalformedModel),
-    "reads nothing": (
-        lambda: _node(lambda node: node["inputs"][0].update(arg={"as_tensor": {"name": "ghost"}})),
-        MalformedModel,
-    ),
-    "argument without tag": (lambda: _node(lambda node: node["inputs"][0].update(arg={})), MalformedModel),
-    "argument of unknown tag": (
-        lambda: _node(lambda node: node["inputs"][0].update(arg={"as_custom_obj": {"name": "x"}})),
-        UnsupportedNode,
-    ),
-    "too many arguments": (
-        lambda: _node(lambda node: node["inputs"].extend([node["inputs"][0]] * 20)),
-        UnsupportedNode,
-    ),
-    "result twice": (
-        lambda: _node(lambda node: node.update(outputs=[{"as_tensor": {"name": "input"}}])),
-        MalformedModel,
-    ),
-    "huge constant": (
-        lambda: _node(
-            lambda node: node.update(
-                target="torch.ops.aten.ones.default", inputs=[{"arg": {"as_ints": [10**6, 10**6]}, "kind": 1}]
-            )
-        ),
-        ResourceLimitExceeded,
-    ),
-    "huge range": (
-        lambda: _node(
-            lambda node: node.update(
-                target="torch.ops.aten.arange.default", inputs=[{"arg": {"as_int": 10**15}, "kind": 1}]
-            )
-        ),
-        ResourceLimitExceeded,
-    ),
-    "huge expansion": (
-        lambda: _node(
-            lambda node: node.update(
-                target="torch.ops.aten.expand.default",
-                inputs=[node["inputs"][0], {"arg": {"as_ints": [10**6, 10**6, 1, 4]}, "kind": 1}],
-            )
-        ),
-        ResourceLimitExceeded,
-    ),
-    "endless number": (lambda: _replaced("models/model.json", b'{"a": ' + b"9" * 10**5 + b"}"), MalformedModel),
-    "buffer that changes": (
-        lambda: _with_json(
-            "models/model.json",
-            lambda value: value["graph_module"]["signature"]["output_specs"].append(
-                {"buffer_mutation": {"arg": {"name": "relu"}, "buffer_name": "0.weight"}}
-            ),
-        ),
-        UnsupportedModel,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_with_a_typed_error(name):
-    build, kind = HOSTILE[name]
-    with pytest.raises(kind):
-        read_exported(build(), limits=LIMITS)
-
-
-def test_the_unchanged_archive_is_read():
-    graph = read_exported(_rebuilt(lambda members: None), limits=LIMITS)
-    assert [node.operator for node in graph.nodes] == ["Gemm", "Relu"]
-
-
-def test_pickles_inside_are_never_read(tmp_path):
-    target = tmp_path / "written"
-
-    class Writing:
-        def __reduce__(self):
-            return (open, (str(target), "w"))
-
-    content = pickle.dumps(Writing())
-    assert read_exported(_replaced("sample_inputs/model.pt", content), limits=LIMITS).nodes
-    with pytest.raises(CertifierError):
-        read_exported(_replaced("weights/weight_0", content), limits=LIMITS)
-    assert not target.exists()
-
-
-def test_too_many_nodes_are_refused():
-    def repeat(value):
-        nodes = value["graph_module"]["graph"]["nodes"]
-        nodes.extend([nodes[-1]] * 30)
-
-    with pytest.raises(ResourceLimitExceeded, match="nodes"):
-        read_exported(_with_json("models/model.json", repeat), limits=Limits(nodes=20))
-
-
-def test_damaged_bytes_never_escape_as_other_errors():
-    generator = np.random.default_rng(0)
-    refused = 0
-    for _ in range(300):
-        data = bytearray(PLAIN)
-        for place in generator.integers(0, len(data), 3):
-            data[place] = int(generator.integers(0, 256))
-        try:
-            read_exported(bytes(data), limits=LIMITS)
-        except CertifierError:
-            refused += 1
-    assert refused > 200

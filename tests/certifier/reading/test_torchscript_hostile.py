@@ -305,6 +305,7 @@ def hostile_state(folder: Path) -> bytes:
     code = (
         _HEAD
         + "  training : bool\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n    return torch.mul(x, 2)\n"
+        + "  def __getstate__(self: __torch__.M) -> Tuple[int, bool]:\n    return (1, True)\n"
         + "  def __setstate__(self: __torch__.M,\n    state: Tuple[int, bool]) -> NoneType:\n"
         + f'    torch.save(torch.ones([1]), "{folder}/written")\n    self.training = (state)[1]\n    return None\n'
     )
