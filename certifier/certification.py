@@ -35,6 +35,7 @@ from certifier.proof.execution import Gain, Gains
 from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
 from certifier.reading.formats import read_model
 from certifier.reading.preprocessing import with_preprocessing
+from certifier.reading.selecting import with_outputs
 from certifier.search.attack import probe_inputs, stretch_search
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import Seal, SearchState
@@ -85,10 +86,12 @@ def certify(
     model_format, graph = read_model(
         data, limits=limits, input_shape=None if options.input_shape is None else tuple(options.input_shape)
     )
+    joined = len(graph.outputs if options.outputs is None else options.outputs) > 1
+    graph = with_outputs(graph, options.outputs)
     if options.preprocessing is not None:
         graph = with_preprocessing(graph, options.preprocessing)
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
-    task, task_notes = _task(network, options)
+    task, task_notes = _task(network, options, joined)
     served = served_model(network)
     engine = Engine(served, network.input)
 
@@ -150,8 +153,8 @@ def certify(
     )
 
 
-def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
-    """What the outputs mean, from the options or, for `auto`, from their shape."""
+def _task(network: Network, options: CertifyOptions, joined: bool) -> tuple[Task, list[str]]:
+    """What the outputs mean, from the options or, for `auto`, from their shape; joined outputs are no classes."""
     size = network.output_size
     is_vector = sum(extent > 1 for extent in network.output_shape) == 1
     if options.task == "classification" and size < 2:
@@ -162,7 +165,7 @@ def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
         raise InvalidInput("options.threshold", f"applies to a single output, but the model has {size}")
     if options.task == "auto" and size > MAXIMAL_PAIR_OUTPUTS:
         return "regression", [f"{size} outputs are more than a pair table holds, so they are taken as a regressor's"]
-    if options.task == "classification" or (options.task == "auto" and is_vector):
+    if options.task == "classification" or (options.task == "auto" and is_vector and not joined):
         return "classification", []
     if options.task == "auto" and options.threshold is not None and network.head != "sigmoid":
         raise InvalidInput(

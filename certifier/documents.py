@@ -57,6 +57,10 @@ class CertifyOptions(Document):
         default=None, gt=0, lt=1, description="Probability at which a single sigmoid output changes class."
     )
     preprocessing: Preprocessing | None = Field(default=None, description="Made part of the network.")
+    outputs: list[str] | None = Field(
+        default=None,
+        description="Names of the outputs to certify; null is all of them. Several are joined into one vector.",
+    )
     input_shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         default=None,
         description="Shape of the input with batch axis 1, e.g. [1, 3, 32, 32]: needed by TorchScript archives that "

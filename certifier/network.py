@@ -32,7 +32,7 @@ def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
     source = _only_input(graph)
     if len(graph.outputs) != 1:
         raise UnsupportedModel(
-            f"the model has {len(graph.outputs)} outputs ({', '.join(graph.outputs)}); export it with one"
+            f"the graph has {len(graph.outputs)} outputs ({', '.join(graph.outputs)}); a network needs exactly one"
         )
     walk = _Walk(graph, source, limits)
     for node in _needed(graph):

@@ -53,6 +53,7 @@ def certify(
     std: typed.Std = None,
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
+    outputs: typed.Outputs = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -63,7 +64,7 @@ def certify(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
         )  # fmt: skip
         certificate = certify_file(model, options=asked.options(), state=state).certificate
         if json:
@@ -87,6 +88,7 @@ def predict(
     std: typed.Std = None,
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
+    outputs: typed.Outputs = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -100,7 +102,7 @@ def predict(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
         )  # fmt: skip
         distance = None if epsilon is None else typed.distance(epsilon)
         array = read_array(inputs, key=inputs_key, field="inputs")
@@ -140,6 +142,7 @@ def evaluate(
     std: typed.Std = None,
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
+    outputs: typed.Outputs = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -152,7 +155,7 @@ def evaluate(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
         )  # fmt: skip
         distances = typed.epsilons(epsilon)
         array = read_array(inputs, key=inputs_key, field="inputs")
@@ -183,6 +186,7 @@ def compare(
     std: typed.Std = None,
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
+    outputs: typed.Outputs = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -195,7 +199,7 @@ def compare(
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
         )  # fmt: skip
         arrays = read_array(x, key=x_key, field="x"), read_array(y, key=y_key, field="y")
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))

@@ -65,6 +65,9 @@ Layout = Annotated[
         metavar="NCHW|NHWC", help="Axis order of your images, if not the model's.", rich_help_panel=_PREPROCESSING
     ),
 ]
+Outputs = Annotated[
+    list[str] | None, typer.Option("--output", metavar="NAME", help="Certify this output only; repeatable.")
+]
 InputShape = Annotated[
     str | None,
     typer.Option(metavar="1,D,…", help="The input's shape with batch axis 1, where the model does not record it."),
@@ -96,6 +99,7 @@ class Typed:
     std: list[str] | None
     layout: str | None
     input_shape: str | None
+    outputs: list[str] | None
 
     def options(self) -> CertifyOptions:
         """The same as the library takes them.
@@ -112,6 +116,8 @@ class Typed:
             if value not in known:
                 raise misuse(f"--{name}", f"{value!r} is not available; there is: {', '.join(known)}")
             chosen[name] = value
+        if self.outputs:
+            chosen["outputs"] = self.outputs
         if self.input_shape is not None:
             chosen["input_shape"] = [int(number(text, "--input-shape")) for text in self.input_shape.split(",")]
         try:
