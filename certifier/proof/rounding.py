@@ -2,7 +2,7 @@
 
 Arithmetic: IEEE-754 binary64, each of + - * / sqrt rounded to nearest, with or without gradual underflow: a
 result below `TINY` in magnitude may be replaced by zero and a subnormal operand may be read as zero
-(`docs/proofs/arithmetic.md`, A1). So no helper returns a positive bound below `TINY`, and subnormal
+(`docs/proofs/arithmetic.md`, M1). So no helper returns a positive bound below `TINY`, and subnormal
 operands are first moved outward to `TINY` or to zero, which is recognised from their bits.
 
 Not finite: an upper bound of anything infinite or NaN is +inf; a lower bound is -inf, or 0 where the

@@ -10,7 +10,7 @@ So with powers of two D that bring the diagonal of DAD into [1/2, 2), factor B =
 diagonal rounded down and shift >= c·tr(DAD) + underflow. If it completes with a finite factor, then
 D(A + E)D >= DAD - e·D² >= B + shift·I >= 0. If it does not, nothing is claimed.
 
-Arithmetic: `docs/proofs/arithmetic.md` A1, and A2 for LAPACK (reordered, blocked, fused multiply-add,
+Arithmetic: `docs/proofs/arithmetic.md` M1, and M2 for LAPACK (reordered, blocked, fused multiply-add,
 reciprocals of pivots; no Strassen, no 3M complex products, no block inverses, no emulated precision).
 Reference: J. Demmel (1989) LAPACK Working Note 14; S. M. Rump (2006) BIT 46, 433-452; N. Higham (2002)
 Theorem 10.3.

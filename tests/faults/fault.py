@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KNOWN = "tests/certifier/test_known_failures.py"
+ELEMENTWISE = "tests/certifier/test_elementwise.py"
 SOUND = "tests/certifier/test_soundness.py"
 STATE = "tests/certifier/test_state.py"
 BOUNDS = "tests/certifier/test_bounds.py"
