@@ -109,7 +109,7 @@ def examine(path: Path) -> Outcome:
         seconds=time.perf_counter() - started,
         upper=bound.upper,
         lower=bound.lower,
-        mean_pair=None if constants.pairs is None else mean_of_pairs(constants.pairs),
+        mean_pair=None if constants.pairs is None or len(constants.pairs) < 2 else mean_of_pairs(constants.pairs),
         outputs=certified.certificate.outputs,
         pairs=certified.certificate.pairs,
     )

@@ -16,6 +16,7 @@ from certifier.documents import OperatorSupport
 from certifier.errors import UnsupportedNode
 from certifier.graph import Array, Node
 from certifier.limits import Limits
+from certifier.reading.folding import FOLDABLE
 from certifier.terms import Term
 
 
@@ -184,7 +185,7 @@ def _why_missing(node: Node) -> str:
 
 
 def support() -> list[OperatorSupport]:
-    """The support table: every operator with a rule, then those refused on purpose."""
+    """The support table: every operator with a rule or folded, then those refused on purpose."""
     entries = {id(entry): entry for entry in _ENTRIES.values()}.values()
     known = [
         OperatorSupport(
@@ -200,4 +201,15 @@ def support() -> list[OperatorSupport]:
         OperatorSupport(operator=name, domain="ai.onnx", versions="all", supported=False, summary=reason)
         for name, reason in sorted(REFUSED.items())
     ]
-    return known + refused
+    named = {entry.operator for entry in known + refused}
+    folded = [
+        OperatorSupport(
+            operator=name,
+            domain="ai.onnx",
+            versions="all",
+            supported=True,
+            summary="Folded where it depends on constants only; refused on values that depend on the input.",
+        )
+        for name in sorted(FOLDABLE - named)
+    ]
+    return sorted(known + folded, key=lambda entry: entry.operator) + refused
