@@ -114,7 +114,7 @@ def test_the_corpus_page_tells_the_certified_from_the_refused_and_names_no_folde
     assert outcomes[0].pairs is not None and outcomes[0].mean_pair == corpus.mean_of_pairs(np.array(outcomes[0].pairs))
     page = corpus.page(entries, outcomes, [])
     assert "Of 2 models that are expected to have a bound, 1 were certified." in page
-    assert "1 await a reader: late.pt / late.pt (a TorchScript file, not an ONNX file)." in page
+    assert "Refused against expectation: late.pt / late.pt." in page
     assert str(tmp_path) not in page
 
 

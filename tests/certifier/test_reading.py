@@ -219,12 +219,6 @@ def _two_inputs() -> onnx.ModelProto:
     return model
 
 
-def _two_outputs() -> onnx.ModelProto:
-    model = model_of(RELU, helper.make_node("Abs", ["x"], ["z"]))
-    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [None, 3]))
-    return model
-
-
 def _constant_output() -> onnx.ModelProto:
     return model_of(helper.make_node("Identity", ["c"], ["y"]), constants=[tensor_of("c", np.ones((1, 3)))])
 
@@ -236,7 +230,7 @@ def _missing_value() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     "build",
     [
-        _attribute_reference, _mistyped_attribute, _repeated_attribute, _sparse_weights, _two_inputs, _two_outputs,
+        _attribute_reference, _mistyped_attribute, _repeated_attribute, _sparse_weights, _two_inputs,
         _constant_output, _missing_value,
     ],
 )  # fmt: skip
