@@ -46,6 +46,7 @@ Progress = Callable[[str, float], None]
 """Called with a stage in words and the share of the work done, in [0, 1]."""
 
 INLINE_PAIRS = 64
+ONE_ROW = "rows are certified and served one at a time, each as a batch of its own"
 PROBES = 8
 PROBE_ELEMENTS = 2**24
 """Probe rows are fewer where one row's values are so many that eight would take too long."""
@@ -140,7 +141,7 @@ def certify(
         arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
         self_test=self_test,
         options=options,
-        notes=[*network.notes, *task_notes],
+        notes=[*network.notes, *task_notes, *([ONE_ROW] if network.input.batch_axis else [])],
         engine=engine_name(),
         seconds=time.monotonic() - started,
     )

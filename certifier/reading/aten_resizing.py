@@ -97,6 +97,12 @@ def nearest_exact(
 def _nearest(call: Call, self: object, output_size: object, rest: Sequence[object], shift: float) -> Ref:
     ref, count = call.tensor(self, "self"), int(call.operator[-2])
     sizes, ratios = _targets(call, ref, count, output_size, rest)
+    if shift == 0.0:
+        # Where the size stays or doubles PyTorch copies, whatever the scale was.
+        ratios = tuple(
+            new / old if new in (old, 2 * old) else ratio
+            for new, old, ratio in zip(sizes, ref.shape[2:], ratios, strict=True)
+        )
     whole = all(
         ratio == new / old and new % old == 0 for new, old, ratio in zip(sizes, ref.shape[2:], ratios, strict=True)
     )
@@ -125,6 +131,11 @@ def interpolated(
     ref, count = call.tensor(self, "self"), int(call.operator[-2])
     sizes, ratios = _targets(call, ref, count, output_size, (first, second, third))
     aligned, cubic = call.flag(align_corners, "align_corners"), "cubic" in call.operator
+    # Where the size stays PyTorch copies, whatever the scale was.
+    if not cubic:
+        ratios = tuple(
+            1.0 if new == old else ratio for new, old, ratio in zip(sizes, ref.shape[2:], ratios, strict=True)
+        )
     plain = all(ratio == new / old for new, old, ratio in zip(sizes, ref.shape[2:], ratios, strict=True))
     if not cubic and (plain or aligned) and min(sizes) > 1:
         mode = "align_corners" if aligned else "half_pixel"

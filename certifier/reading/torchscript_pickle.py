@@ -202,6 +202,11 @@ class _Machine:
     def _tensor(self, arguments: tuple[object, ...]) -> TensorSpec:
         if len(arguments) < 4:
             raise MalformedModel(f"the pickle of {self.folder!r} describes a tensor in {len(arguments)} words")
+        if len(arguments) > 6 and arguments[6]:
+            # Metadata such as {"neg": True} changes what the stored numbers mean.
+            raise UnsupportedModel(
+                f"the pickle of {self.folder!r} describes a negated or conjugated view of a tensor; save a plain copy"
+            )
         storage, offset, shape, strides = arguments[:4]
         if not isinstance(storage, Storage) or not _is_size(offset) or not _are_sizes(shape) or not _are_sizes(strides):
             raise MalformedModel(f"the pickle of {self.folder!r} describes a tensor whose sizes are not sizes")

@@ -247,7 +247,9 @@ _FUNCTIONS: dict[str, Callable[..., object]] = {
     "sub": lambda a, b: _number(a) - _number(b),
     "mul": _mul,
     "div": lambda a, b: _number(a) / _number(b),
-    "floordiv": lambda a, b: _number(a) // _number(b),
+    "floordiv": lambda a, b: (
+        a // b if isinstance(a, int) and isinstance(b, int) else float(_number(a) / _number(b) // 1)
+    ),
     "remainder": lambda a, b: _number(a) % _number(b),
     "mod": lambda a, b: _number(a) % _number(b),
     "fmod": lambda a, b: math.fmod(_number(a), _number(b)),
