@@ -7,6 +7,7 @@ runs.  Both come from the same walk over the nodes, so what is served is what wa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from certifier.flow import Head, Network
 from certifier.graph import FLOATING, Graph, Node, Tensor
 from certifier.graph import Array as AnyArray
 from certifier.limits import Limits
+from certifier.patterns import MAY_BE_INNER, Surroundings, recognise
 from certifier.reading.folding import FOLDABLE, fold
 from certifier.reading.writing import write_onnx
 from certifier.rules import registry
@@ -34,10 +36,13 @@ def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
         raise UnsupportedModel(
             f"the graph has {len(graph.outputs)} outputs ({', '.join(graph.outputs)}); a network needs exactly one"
         )
-    walk = _Walk(graph, source, limits)
-    for node in _needed(graph):
+    nodes = _needed(graph)
+    walk = _Walk(graph, source, limits, _readers(nodes))
+    for node in nodes:
         walk.visit(node)
     output = graph.outputs[0]
+    if output in walk.unbounded:
+        raise walk.unbounded[output]
     head: Head = None
     notes = list(graph.notes)
     if cut_head:
@@ -88,11 +93,26 @@ def _needed(graph: Graph) -> list[Node]:
     return needed[::-1]
 
 
-class _Walk:
-    """One pass over the nodes: folds constants, applies rules, and keeps what is to be served."""
+def _readers(nodes: list[Node]) -> dict[str, set[str]]:
+    """The first outputs of the nodes that read each value."""
+    readers: dict[str, set[str]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, set()).add(node.outputs[0])
+    return readers
 
-    def __init__(self, graph: Graph, source: Tensor, limits: Limits) -> None:
-        self.graph, self.limits = graph, limits
+
+class _Walk:
+    """One pass over the nodes: folds constants, recognises patterns, applies rules, and keeps what is to be served.
+
+    `unbounded` holds the values of nodes that no rule bounds alone, each with the refusal to raise if the output
+    depends on it.  They have neither shape nor term, and only a pattern that bounds them away may read them.
+    """
+
+    def __init__(self, graph: Graph, source: Tensor, limits: Limits, readers: dict[str, set[str]]) -> None:
+        self.graph, self.limits, self.readers = graph, limits, readers
+        self.unbounded: dict[str, UnsupportedNode] = {}
+        self.producers: dict[str, Node] = {}
         self.constants: dict[str, AnyArray] = dict(graph.constants)
         self.shapes: dict[str, tuple[int, ...]] = {source.name: source.shape}
         self.dtypes: dict[str, str] = {source.name: source.dtype}
@@ -104,19 +124,61 @@ class _Walk:
     def visit(self, node: Node) -> None:
         """Fold the node or apply its rule."""
         live = [name for name in node.inputs if name in self.shapes]
-        unknown = [name for name in node.inputs if name and name not in self.shapes and name not in self.constants]
+        unbounded = [name for name in node.inputs if name in self.unbounded]
+        unknown = [
+            name
+            for name in node.inputs
+            if name and name not in self.shapes and name not in self.constants and name not in self.unbounded
+        ]
         if unknown:
             raise UnsupportedNode(node.name, node.operator, f"reads {unknown[0]!r}, which nothing before it computes")
-        if node.domain == "" and node.operator in ("Shape", "Size") and live:
+        if self._recognise(node):
+            return
+        if unbounded:
+            self._postpone(node, self.unbounded[unbounded[0]])
+        elif node.domain == "" and node.operator in ("Shape", "Size") and live:
             self._fold_shape(node)
         elif not live and (node.operator in FOLDABLE or node.inputs):
             self._keep(fold(node, self.constants, opset=self.graph.opset, limits=self.limits), node)
         else:
-            self._apply(node, live)
+            try:
+                self._apply(node, live)
+            except UnsupportedNode as refusal:
+                if node.domain != "" or node.operator not in MAY_BE_INNER:
+                    raise
+                self._postpone(node, refusal)
+
+    def _recognise(self, node: Node) -> bool:
+        around = Surroundings(
+            producers=self.producers,
+            readers=self.readers,
+            outputs=set(self.graph.outputs),
+            shapes=self.shapes,
+            dtypes=self.dtypes,
+            constants=self.constants,
+            opset=self.graph.opset,
+            limits=self.limits,
+        )
+        term = recognise(node, around)
+        if term is not None:
+            self._add(node, (term,))
+        return term is not None
+
+    def _postpone(self, node: Node, refusal: UnsupportedNode) -> None:
+        """Refuse later, if no pattern takes the node in."""
+        for name in filter(None, node.outputs):
+            self._demand_fresh(name, node)
+            self.unbounded[name] = refusal
+        self._serve(node)
+
+    def _serve(self, node: Node) -> None:
+        self.kept.append(node)
+        self.producers[node.outputs[0]] = node
 
     def _demand_fresh(self, name: str, node: Node) -> None:
         """No two values share a name, not even a model's tensor and one that a rule made up."""
-        if name in self.shapes or name in self.constants or (name in self.names and name not in node.outputs):
+        known = name in self.shapes or name in self.constants or name in self.unbounded
+        if known or (name in self.names and name not in node.outputs):
             raise MalformedModel(f"node {node.name!r}: the name {name!r} is used for two different values")
 
     def _fold_shape(self, node: Node) -> None:
@@ -154,6 +216,9 @@ class _Walk:
         except (ValueError, IndexError, OverflowError, MemoryError) as error:
             # Shapes that do not fit one another surface as numpy errors inside a rule.
             raise UnsupportedNode(node.name, node.operator, f"its shapes or attributes do not fit: {error}") from error
+        self._add(node, terms)
+
+    def _add(self, node: Node, terms: Sequence[Term]) -> None:
         for term in terms:
             self._demand_fresh(term.output, node)
             self.limits.demand("value_elements", math.prod(term.shape), f"node {node.name!r}")
@@ -161,7 +226,7 @@ class _Walk:
                 raise UnsupportedNode(node.name, node.operator, "computes an empty tensor")
             self.shapes[term.output], self.dtypes[term.output] = term.shape, term.dtype
         self.terms.extend(terms)
-        self.kept.append(node)
+        self._serve(node)
 
 
 _RESHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")

@@ -188,7 +188,11 @@ class Normalisation(VectorFunction):
         """
         with np.errstate(all="ignore"):
             bound = self._stray(self._grouped(x), self._grouped(radius), at)
-        return np.where(np.isnan(bound), np.inf, bound).reshape(x.shape)
+        reach = 2 * (np.abs(x) + radius).max(axis=1, keepdims=True)
+        # An engine that squares larger numbers overflows; 1/tiny is below the largest number of every precision.
+        ceiling = math.sqrt(0.25 / at.tiny / (x.shape[1] / self.groups))
+        bound = np.where(np.isnan(bound), np.inf, bound).reshape(x.shape)
+        return np.where(reach < ceiling, bound, np.inf)
 
     def _stray(self, x: Array, radius: Array, at: Precision) -> Array:
         count = x.shape[2]

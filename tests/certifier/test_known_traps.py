@@ -124,8 +124,9 @@ def test_epsilon_of_layer_normalisation_is_inside_the_root():
 def test_a_gate_on_unbounded_input_is_refused():
     """The product of two live values has no global constant."""
     model = Model(3)
-    gate = model.add("Sigmoid", "x")
-    model.add("Mul", "x", gate)
+    # Of another value than x itself: x sigmoid(x) is one activation, SiLU, and has a constant.
+    gate = model.add("Sigmoid", model.add("Neg", "x"))
+    model.add("Mul", model.add("Relu", "x"), gate)
     with pytest.raises(UnsupportedNode, match="product"):
         certify_model(model)
 

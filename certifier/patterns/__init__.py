@@ -1,0 +1,22 @@
+"""Exported sub-graphs recognised as one function: the served nodes stay as they are, only the bounded term differs."""
+
+from __future__ import annotations
+
+from certifier.graph import Node
+from certifier.patterns import activations, normalisations
+from certifier.patterns.matching import MAY_BE_INNER, Surroundings
+from certifier.terms import Term
+
+__all__ = ["MAY_BE_INNER", "Surroundings", "recognise"]
+
+
+def recognise(root: Node, around: Surroundings) -> Term | None:
+    """The term of the function that ends in `root`, or None; it reads only values that have a bound.
+
+    Every inner value is read inside the pattern alone, and the nodes and the term were evaluated side by side.
+    """
+    if root.operator not in ("Mul", "Div") or root.domain != "":
+        return None
+    if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):
+        return None
+    return activations.match(root, around) or normalisations.match(root, around)
