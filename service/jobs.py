@@ -85,5 +85,6 @@ class Children:
 
     def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> ProcessFuture[Any]:
         # Pebble reads `context`, but declares it under another name.
-        launch = concurrent.process(name="lipcert-certify", timeout=seconds, context=self._context)  # type: ignore
+        # pebble's own annotations leave out the form that is called with options only.
+        launch = concurrent.process(name="lipcert-certify", timeout=seconds, context=self._context)  # pyright: ignore
         return launch(run_limited)(self._limits, function, *arguments)
