@@ -85,6 +85,5 @@ class Children:
 
     def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> ProcessFuture[Any]:
         # Pebble reads `context`, but declares it under another name.
-        # pebble's own annotations leave out the form that is called with options only.
-        launch = concurrent.process(name="lipcert-certify", timeout=seconds, context=self._context)  # pyright: ignore
+        launch = concurrent.process(name="lipcert-certify", timeout=seconds, context=self._context)  # pyright: ignore[reportCallIssue, reportArgumentType]
         return launch(run_limited)(self._limits, function, *arguments)
