@@ -8,9 +8,9 @@ from certifier.graph import Graph
 from certifier.limits import Limits
 from certifier.reading.archive import read_member_names
 from certifier.reading.bundle import read_bundle
-from certifier.reading.exported import read_exported
+from certifier.reading.exported.reader import read_exported
 from certifier.reading.onnx import read_onnx
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 
 _ZIP = b"PK\x03\x04"
 _KNOWN_BUT_UNREAD = (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from certifier.engine import Engine
 from certifier.network import build_network, served_model
-from certifier.reading.exported import read_exported
+from certifier.reading.exported.reader import read_exported
 from tests.certifier.reading.exporting import Applied, exported
 from tests.certifier.reading.torchscript_making import LIMITS, Shape, assert_same, scripted, traced
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from certifier.errors import UnsupportedNode
 from certifier.limits import Limits
-from certifier.reading.exported import read_exported
+from certifier.reading.exported.reader import read_exported
 from tests.certifier.reading.exporting import Applied, exported, run_graph
 
 T = torch.tensor

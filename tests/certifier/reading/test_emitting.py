@@ -7,8 +7,8 @@ import pytest
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedNode
 from certifier.limits import Limits
-from certifier.reading.aten import lower, supported
-from certifier.reading.aten_registry import SCALAR_TYPES, shares_memory
+from certifier.reading.aten.registry import SCALAR_TYPES, shares_memory
+from certifier.reading.aten.table import lower, supported
 from certifier.reading.emitting import OPSET, Emitter, Ref
 from tests.certifier.reading.exporting import run_graph
 

@@ -13,7 +13,7 @@ from torch import nn
 from certifier.errors import CertifierError, UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
-from certifier.reading.exported import read_exported
+from certifier.reading.exported.reader import read_exported
 from tests.certifier.reading.exporting import Applied, engine, exported, run_graph
 
 LIMITS = Limits()

@@ -16,7 +16,7 @@ from torch import nn
 
 from certifier.errors import CertifierError, MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
-from certifier.reading.exported import read_exported
+from certifier.reading.exported.reader import read_exported
 from tests.certifier.reading.exporting import exported
 
 LIMITS = Limits()

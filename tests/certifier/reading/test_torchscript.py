@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import spectral_norm as old_spectral_norm
 
 from certifier.errors import InvalidInput, UnsupportedModel, UnsupportedNode
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 from tests.certifier.reading.torchscript_making import (
     FORMS,
     LIMITS,

@@ -12,7 +12,7 @@ from torch import nn
 from certifier.errors import CertifierError
 from certifier.graph import Graph
 from certifier.limits import Limits
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 from tests.certifier.reading.torchscript_making import archived, members, scripted, traced
 
 COUNT = int(os.environ.get("LIPCERT_FUZZ", "300"))

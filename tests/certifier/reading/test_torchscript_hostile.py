@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from certifier.errors import CertifierError, MalformedModel, ResourceLimitExceeded, UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 from tests.certifier.reading.torchscript_making import (
     archived,
     changed,
@@ -335,7 +335,7 @@ def test_a_setstate_that_writes_a_file_changes_nothing(tmp_path: Path):
 def test_reading_imports_no_pytorch():
     import subprocess
 
-    program = "import sys; from certifier.reading import torchscript; sys.exit('torch' in sys.modules)"
+    program = "import sys; from certifier.reading.torchscript import reader; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

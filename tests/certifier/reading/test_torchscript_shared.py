@@ -12,7 +12,7 @@ from certifier.errors import UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.reading.onnx import read_onnx
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 
 pytestmark = pytest.mark.needs_shared
 

@@ -18,7 +18,7 @@ from certifier.flow import Network
 from certifier.graph import Graph
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
-from certifier.reading.torchscript import read_torchscript
+from certifier.reading.torchscript.reader import read_torchscript
 
 LIMITS = Limits()
 Shape = tuple[int, ...]

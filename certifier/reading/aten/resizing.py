@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from certifier.reading.aten_movements import gathered
-from certifier.reading.aten_registry import Call, aten
-from certifier.reading.aten_selections import sliced
+from certifier.reading.aten.movements import gathered
+from certifier.reading.aten.registry import Call, aten
+from certifier.reading.aten.selections import sliced
 from certifier.reading.emitting import Ref
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certifier.reading.aten_registry import Call, aten
-from certifier.reading.aten_values import refuse_random
+from certifier.reading.aten.registry import Call, aten
+from certifier.reading.aten.values import refuse_random
 from certifier.reading.emitting import Ref
 
 

@@ -9,10 +9,10 @@ from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedM
 from certifier.graph import FLOATING, Array
 from certifier.limits import Limits
 from certifier.reading.emitting import Emitter
-from certifier.reading.torchscript_code import Code, Definition
-from certifier.reading.torchscript_pickle import Stub, TensorSpec
-from certifier.reading.torchscript_tensors import Tensors, dtype_of
-from certifier.reading.torchscript_values import Cell, Kept, KeptMapping, Memory, Module
+from certifier.reading.torchscript.code import Code, Definition
+from certifier.reading.torchscript.pickle import Stub, TensorSpec
+from certifier.reading.torchscript.tensors import Tensors, dtype_of
+from certifier.reading.torchscript.values import Cell, Kept, KeptMapping, Memory, Module
 
 _ESTIMATES = ("_u", "_v")
 """Endings of the buffers in which spectral normalisation keeps its singular-vector estimates."""

@@ -10,13 +10,13 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedNode
-from certifier.reading.torchscript_code import Code, Definition
-from certifier.reading.torchscript_frames import Frame, Returned, bind
-from certifier.reading.torchscript_modules import Objects
-from certifier.reading.torchscript_operators import Operators, convert
-from certifier.reading.torchscript_primitives import language_function, primitive, record
-from certifier.reading.torchscript_scalars import apply
-from certifier.reading.torchscript_values import Cell, Method, Module, Path, Record, Uninitialised
+from certifier.reading.torchscript.code import Code, Definition
+from certifier.reading.torchscript.frames import Frame, Returned, bind
+from certifier.reading.torchscript.modules import Objects
+from certifier.reading.torchscript.operators import Operators, convert
+from certifier.reading.torchscript.primitives import language_function, primitive, record
+from certifier.reading.torchscript.scalars import apply
+from certifier.reading.torchscript.values import Cell, Method, Module, Path, Record, Uninitialised
 
 MOST_STEPS = 2_000_000
 DEEPEST = 220

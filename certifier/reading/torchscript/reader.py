@@ -13,15 +13,15 @@ from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedM
 from certifier.graph import Graph
 from certifier.limits import Limits
 from certifier.reading.emitting import Emitter, Ref
-from certifier.reading.torchscript_archive import Archive, refuse_legacy
-from certifier.reading.torchscript_code import Code, Definition
-from certifier.reading.torchscript_evaluator import Evaluator
-from certifier.reading.torchscript_inputs import Declared, declare_inputs, demand_no_recurrence
-from certifier.reading.torchscript_modules import Objects
-from certifier.reading.torchscript_operators import Operators
-from certifier.reading.torchscript_pickle import read_pickle
-from certifier.reading.torchscript_tensors import Tensors
-from certifier.reading.torchscript_values import Cell, Method, Record
+from certifier.reading.torchscript.archive import Archive, refuse_legacy
+from certifier.reading.torchscript.code import Code, Definition
+from certifier.reading.torchscript.evaluator import Evaluator
+from certifier.reading.torchscript.inputs import Declared, declare_inputs, demand_no_recurrence
+from certifier.reading.torchscript.modules import Objects
+from certifier.reading.torchscript.operators import Operators
+from certifier.reading.torchscript.pickle import read_pickle
+from certifier.reading.torchscript.tensors import Tensors
+from certifier.reading.torchscript.values import Cell, Method, Record
 
 _OLDEST_VERSION, _NEWEST_VERSION = 1, 10
 _MOST_VALUES = 1000

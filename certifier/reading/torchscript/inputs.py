@@ -7,14 +7,14 @@ import math
 from dataclasses import dataclass
 
 from certifier.errors import InvalidInput, UnsupportedModel
-from certifier.reading.torchscript_archive import Archive
-from certifier.reading.torchscript_code import Code
-from certifier.reading.torchscript_evaluator import Evaluator
-from certifier.reading.torchscript_modules import Objects
-from certifier.reading.torchscript_operators import Operators, missing_shape, recurrence
-from certifier.reading.torchscript_pickle import TensorSpec, read_pickle
-from certifier.reading.torchscript_tensors import dtype_of
-from certifier.reading.torchscript_values import Cell, Memory, Method
+from certifier.reading.torchscript.archive import Archive
+from certifier.reading.torchscript.code import Code
+from certifier.reading.torchscript.evaluator import Evaluator
+from certifier.reading.torchscript.modules import Objects
+from certifier.reading.torchscript.operators import Operators, missing_shape, recurrence
+from certifier.reading.torchscript.pickle import TensorSpec, read_pickle
+from certifier.reading.torchscript.tensors import dtype_of
+from certifier.reading.torchscript.values import Cell, Memory, Method
 
 _LARGEST_AXIS = 2**40
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from certifier.graph import FLOATING
-from certifier.reading.aten_movements import expand
-from certifier.reading.aten_registry import SCALAR_TYPES, Call, aten
+from certifier.reading.aten.movements import expand
+from certifier.reading.aten.registry import SCALAR_TYPES, Call, aten
 from certifier.reading.emitting import Ref
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from certifier.errors import UnsupportedNode
 from certifier.reading.emitting import Ref
-from certifier.reading.torchscript_code import Definition
-from certifier.reading.torchscript_pickle import Stub
+from certifier.reading.torchscript.code import Definition
+from certifier.reading.torchscript.pickle import Stub
 
 
 class Memory:

@@ -10,8 +10,8 @@ from certifier.errors import MalformedModel, UnsupportedModel
 from certifier.graph import Array
 from certifier.limits import Limits
 from certifier.reading.emitting import array_dtype
-from certifier.reading.torchscript_archive import Archive
-from certifier.reading.torchscript_pickle import TensorSpec
+from certifier.reading.torchscript.archive import Archive
+from certifier.reading.torchscript.pickle import TensorSpec
 
 _DTYPES = {
     "FloatStorage": "float32",

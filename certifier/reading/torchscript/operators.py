@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from certifier.errors import InvalidInput, ResourceLimitExceeded, UnsupportedNode
-from certifier.reading import torchscript_scalars as scalars
-from certifier.reading.aten import lower
-from certifier.reading.aten_registry import INTEGERS, SCALAR_TYPES
+from certifier.reading.aten.registry import INTEGERS, SCALAR_TYPES
+from certifier.reading.aten.table import lower
 from certifier.reading.emitting import Emitter, Ref
-from certifier.reading.torchscript_values import FRESH, Cell, Device, Memory
+from certifier.reading.torchscript import scalars
+from certifier.reading.torchscript.values import FRESH, Cell, Device, Memory
 
 _NUMBER_OF = {name: number for number, name in SCALAR_TYPES.items()}
 _RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell".split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from certifier.graph import FLOATING
-from certifier.reading.aten_registry import Call, aten
+from certifier.reading.aten.registry import Call, aten
 from certifier.reading.emitting import Ref
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from certifier.graph import FLOATING
-from certifier.reading.aten_activations import clip
-from certifier.reading.aten_registry import Call, aten
+from certifier.reading.aten.activations import clip
+from certifier.reading.aten.registry import Call, aten
 from certifier.reading.emitting import Ref
 
 

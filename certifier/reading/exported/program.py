@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from certifier.errors import MalformedModel, UnsupportedNode
-from certifier.reading import aten_registry
-from certifier.reading.aten import lower
+from certifier.reading.aten import registry
+from certifier.reading.aten.table import lower
 from certifier.reading.emitting import Emitter, Ref
-from certifier.reading.exported_archive import Json, mapping, sequence, text
-from certifier.reading.exported_arguments import SCALAR_FUNCTIONS, argument, names, output_names
-from certifier.reading.exported_memory import Memory
+from certifier.reading.exported.archive import Json, mapping, sequence, text
+from certifier.reading.exported.arguments import SCALAR_FUNCTIONS, argument, names, output_names
+from certifier.reading.exported.memory import Memory
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(\w{1,128})\.\w{1,128}")
 _PASSES_THROUGH = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -72,7 +72,7 @@ class Program:
             if owner is None or not (positional and isinstance(positional[0], Ref)):
                 raise UnsupportedNode(where, operator, "writes in place to something other than a named tensor")
             self._write(owner, flat, result, (operator, where), last_read, position)
-        elif aten_registry.shares_memory(operator) and owner is not None:
+        elif registry.shares_memory(operator) and owner is not None:
             self.memory.share(flat, owner)
         else:
             self.memory.fresh(flat)

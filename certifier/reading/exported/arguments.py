@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 
 from certifier.errors import MalformedModel, UnsupportedNode
-from certifier.reading.exported_archive import ELEMENT_TYPES, Json, text
+from certifier.reading.exported.archive import ELEMENT_TYPES, Json, text
 
 Lookup = Callable[[str], object]
 _NAMED_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}

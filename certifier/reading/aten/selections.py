@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certifier.reading.aten_movements import gathered
-from certifier.reading.aten_registry import INTEGERS, Call, aten
+from certifier.reading.aten.movements import gathered
+from certifier.reading.aten.registry import INTEGERS, Call, aten
 from certifier.reading.emitting import Ref
 
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from certifier.errors import UnsupportedNode
-from certifier.reading import (
-    aten_activations,  # noqa: F401  (importing a family registers its operators)
-    aten_arithmetic,  # noqa: F401
-    aten_constants,  # noqa: F401
-    aten_movements,  # noqa: F401
-    aten_normalising,  # noqa: F401
-    aten_pooling,  # noqa: F401
-    aten_products,  # noqa: F401
-    aten_reductions,  # noqa: F401
-    aten_registry,
-    aten_resizing,  # noqa: F401
-    aten_selections,  # noqa: F401
-    aten_values,  # noqa: F401
+from certifier.reading.aten import (
+    activations,  # noqa: F401  (importing a family registers its operators)
+    arithmetic,  # noqa: F401
+    constants,  # noqa: F401
+    movements,  # noqa: F401
+    normalising,  # noqa: F401
+    pooling,  # noqa: F401
+    products,  # noqa: F401
+    reductions,  # noqa: F401
+    registry,
+    resizing,  # noqa: F401
+    selections,  # noqa: F401
+    values,  # noqa: F401
 )
-from certifier.reading.aten_registry import Call
+from certifier.reading.aten.registry import Call
 from certifier.reading.emitting import Emitter, Ref
 
 _UNKNOWN = "this operator is not supported in TorchScript and exported programs"
@@ -51,7 +51,7 @@ def lower(
     the caller's to give that value to every name of the old one.  `where` names the call in nodes and errors.
     Raises: UnsupportedNode, MalformedModel, ResourceLimitExceeded.
     """
-    found = aten_registry.find(operator)
+    found = registry.find(operator)
     if found is None:
         raise UnsupportedNode(where, operator, REFUSED.get(operator.removesuffix("_"), _UNKNOWN))
     name, entry = found
@@ -73,4 +73,4 @@ def lower(
 
 def supported() -> tuple[str, ...]:
     """The ATen operators that `lower` knows, sorted."""
-    return aten_registry.names()
+    return registry.names()

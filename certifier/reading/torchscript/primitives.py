@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 
 from certifier.errors import UnsupportedNode
-from certifier.reading import torchscript_scalars as scalars
-from certifier.reading.torchscript_code import Definition
-from certifier.reading.torchscript_operators import Operators, convert
-from certifier.reading.torchscript_values import Cell, Device, Record
+from certifier.reading.torchscript import scalars
+from certifier.reading.torchscript.code import Definition
+from certifier.reading.torchscript.operators import Operators, convert
+from certifier.reading.torchscript.values import Cell, Device, Record
 
 _SAME = frozenset("data unchecked_unwrap_optional unchecked_cast Identity".split())
 """Functions that give back what they are given; what they check or detach does not change a value."""

@@ -12,7 +12,7 @@ from certifier.errors import MalformedModel, UnsupportedModel
 from certifier.graph import Graph
 from certifier.limits import Limits
 from certifier.reading.emitting import Emitter, Ref
-from certifier.reading.exported_archive import (
+from certifier.reading.exported.archive import (
     Archive,
     Json,
     element_type,
@@ -21,8 +21,8 @@ from certifier.reading.exported_archive import (
     sequence,
     text,
 )
-from certifier.reading.exported_arguments import argument, output_names
-from certifier.reading.exported_program import Program
+from certifier.reading.exported.arguments import argument, output_names
+from certifier.reading.exported.program import Program
 
 _SYMBOL = re.compile(r"Symbol\('\w{1,64}'(, \w{1,64}=\w{1,64}){0,8}\)|\w{1,64}")
 

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from certifier.errors import ResourceLimitExceeded, UnsupportedNode
-from certifier.reading.torchscript_values import Cell, Device, Kept, KeptMapping, Uninitialised
+from certifier.reading.torchscript.values import Cell, Device, Kept, KeptMapping, Uninitialised
 
 LONGEST = 100_000
 """Items of a list, characters of a text."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedNode
-from certifier.reading.torchscript_archive import Archive
+from certifier.reading.torchscript.archive import Archive
 
 DEEPEST = 200
 """Brackets, calls and attributes inside one another."""

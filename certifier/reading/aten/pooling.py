@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certifier.reading.aten_registry import Call, aten
-from certifier.reading.aten_resizing import along_axis
+from certifier.reading.aten.registry import Call, aten
+from certifier.reading.aten.resizing import along_axis
 from certifier.reading.emitting import Ref
 
 

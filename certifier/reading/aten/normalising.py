@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from certifier.reading.aten_activations import refuse_training
-from certifier.reading.aten_registry import Call, aten
+from certifier.reading.aten.activations import refuse_training
+from certifier.reading.aten.registry import Call, aten
 from certifier.reading.emitting import Ref
 
 

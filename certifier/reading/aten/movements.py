@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certifier.reading.aten_registry import Call, aten
+from certifier.reading.aten.registry import Call, aten
 from certifier.reading.emitting import Ref
 
 

@@ -1,0 +1,1 @@
+"""`torch.export` programs (`.pt2`), read as JSON and raw weights."""
