@@ -11,7 +11,8 @@
     ├── NotProved                 the checker refused every witness
     └── StateCorrupted            kept search state that cannot be read
 
-`code` is stable and machine-readable; the message is for people.
+`code` is stable and machine-readable; the message is for people.  `remedy`, where there is one, says what the user can
+do about it: the option to set, or how to export the model instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class CertifierError(Exception):
     """Base of every refusal; `code` names its kind for machines, `details` carries its facts."""
 
     code = "certifier_error"
+    remedy: str | None = None
 
     def details(self) -> dict[str, object]:
         """The facts of the refusal as JSON-ready values."""
@@ -66,21 +68,28 @@ class UnsupportedModel(CertifierError):
 
     code = "unsupported_model"
 
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def details(self) -> dict[str, object]:
+        return {"remedy": self.remedy}
+
 
 class UnsupportedNode(UnsupportedModel):
     """The node named `node`, of operator `operator`, has no sound bound: `reason` says why."""
 
     code = "unsupported_node"
 
-    def __init__(self, node: str, operator: str, reason: str) -> None:
+    def __init__(self, node: str, operator: str, reason: str, *, remedy: str | None = None) -> None:
         self.node, self.operator, self.reason = node, operator, reason
-        super().__init__(f"node {node!r} ({operator}): {reason}")
+        super().__init__(f"node {node!r} ({operator}): {reason}", remedy=remedy)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.node, self.operator, self.reason))
+        return (type(self), (self.node, self.operator, self.reason), {"remedy": self.remedy})
 
     def details(self) -> dict[str, object]:
-        return {"node": self.node, "operator": self.operator, "reason": self.reason}
+        return {"node": self.node, "operator": self.operator, "reason": self.reason, "remedy": self.remedy}
 
 
 class InvalidInput(CertifierError):

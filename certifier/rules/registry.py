@@ -34,9 +34,9 @@ class Site:
     dtype: str
     limits: Limits
 
-    def refuse(self, reason: str) -> UnsupportedNode:
-        """The error to raise when the node cannot be bounded; `reason` is for people."""
-        return UnsupportedNode(self.node.name, self.node.operator, reason)
+    def refuse(self, reason: str, *, remedy: str | None = None) -> UnsupportedNode:
+        """The error to raise when the node cannot be bounded; `reason` and `remedy` are for people."""
+        return UnsupportedNode(self.node.name, self.node.operator, reason, remedy=remedy)
 
     def has(self, index: int) -> bool:
         """Whether input number `index` is given at all."""
@@ -134,6 +134,17 @@ _UNIMPLEMENTED_NORMS = {
     "LpNormalization": "it divides by a norm without a floor, so its slope is unbounded near zero",
     "MeanVarianceNormalization": "no rule bounds it; export it as LayerNormalization or InstanceNormalization",
 }
+_INSIDE = "export the model up to the value before it, or choose options.outputs that do not depend on it"
+_UNROLLED = "export the model without it, for example unrolled over a fixed number of steps"
+REMEDIES = {
+    **dict.fromkeys(_DISCONTINUOUS.split(), _INSIDE),
+    **dict.fromkeys(_UNBOUNDED.split(), _INSIDE),
+    **dict.fromkeys(_STATEFUL.split(), _UNROLLED),
+    "QuantizeLinear": "export the model before quantising it",
+    "DynamicQuantizeLinear": "export the model before quantising it",
+}
+"""What helps a user whose model holds an operator that is refused, where something does."""
+
 REFUSED = {
     **{name: f"{name} is discontinuous, so it has no Lipschitz constant" for name in _DISCONTINUOUS.split()},
     **{name: f"{name} has an unbounded slope, so it has no global Lipschitz constant" for name in _UNBOUNDED.split()},
@@ -167,7 +178,7 @@ def find(node: Node) -> Entry:
     """
     entry = _ENTRIES.get((node.domain, node.operator, node.since))
     if entry is None:
-        raise UnsupportedNode(node.name, node.operator, _why_missing(node))
+        raise UnsupportedNode(node.name, node.operator, _why_missing(node), remedy=REMEDIES.get(node.operator))
     unknown = set(node.attributes) - entry.attributes
     if unknown:
         raise UnsupportedNode(node.name, node.operator, f"attribute {sorted(unknown)[0]!r} is not understood")

@@ -52,7 +52,8 @@ def misuse(option: str, reason: object) -> typer.BadParameter:
 
 
 def _refused(code: str, message: str, details: dict[str, object], as_json: bool) -> typer.Exit:
-    complain(message)
+    remedy = details.get("remedy")
+    complain(f"{message}; what helps: {remedy}" if remedy else message)
     if as_json:
         with suppress(OutputLost):  # what matters has been said on standard error
             print_json(json.dumps({"error": code, "message": message, **details}))

@@ -46,7 +46,8 @@ class Commands:
         assert result.exit_code == 1, result.output
         (line,) = result.stderr.splitlines()
         document = json.loads(result.stdout)
-        assert line == f"lipcert: {document['message']}"
+        helps = f"; what helps: {document['remedy']}" if document.get("remedy") else ""
+        assert line == f"lipcert: {document['message']}{helps}"
         return document, line
 
 

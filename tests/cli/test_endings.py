@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
+from tests.building import Model
 from tests.cli.conftest import Commands
 
 SCRIPT = str(Path(sys.executable).with_name("lipcert"))
@@ -190,3 +191,12 @@ def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)
     return False
+
+
+def test_a_refusal_says_what_helps(lipcert: Commands, tmp_path: Path) -> None:
+    model = Model(4)
+    model.then("Exp")
+    path = tmp_path / "exp.onnx"
+    path.write_bytes(model.data())
+    document, line = lipcert.refused("certify", path)
+    assert document["remedy"] and line.endswith(f"; what helps: {document['remedy']}")
