@@ -3,6 +3,7 @@
 Every value v carries L(v) with ||v(x) - v(y)|| <= L(v) ||x - y||:
 
     activation       L(h) <= max|slope| L(y)              contraction   L(h) <= K L(y)
+    product          L(B(u, v)) <= sup ||B(., v)|| L(u) + sup ||B(u, .)|| L(v)
     chain            L(A s) <= ||A|| L(s)                 sum           L(sum_i A_i s_i) <= sum_i ||A_i|| L(s_i)
     stack            L <= root of the sum of (||A_i|| L(s_i))^2
     expansion        all paths from an anchor added up before the norm is taken, where that can be smaller
@@ -20,9 +21,11 @@ from certifier.flow import Network
 from certifier.norms import Norms
 from certifier.operators import Sum
 from certifier.paths import Chain, Paths
+from certifier.products import Bilinear
 from certifier.proof.execution import Gain
 from certifier.proof.readout import Readout, direct_readout, scaled_readout, smaller
 from certifier.proof.rounding import add_upper, mul_upper, norm_upper, sqrt_upper
+from certifier.ranges import needs_range
 from certifier.terms import Activation, Affine, Contraction, Term
 
 SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
@@ -56,6 +59,10 @@ class ProductBound:
             return float(mul_upper(float(np.max(term.steepest)), self._constants[term.sources[0]]))
         if isinstance(term, Contraction):
             return float(mul_upper(term.function.constant_upper, self._constants[term.sources[0]]))
+        if isinstance(term, Bilinear):
+            assert term.factors is not None
+            pairs = zip(term.factors, term.sources, strict=True)
+            return self._sum([float(mul_upper(factor, self._constants[source])) for factor, source in pairs])
         assert isinstance(term, Affine)
         if len(term.sources) > 1:
             bounds = [self._through(part) for part in self.paths.parts(term.output)]
@@ -109,10 +116,13 @@ class ProductBound:
         return Constants(upper=upper, outputs=np.minimum(outputs, upper), pairs=pairs)
 
     def gains(self) -> dict[str, Gain]:
-        """Per term, by its output, proved Lipschitz constants with respect to each of its sources."""
+        """Per term, by its output, proved Lipschitz constants with respect to each of its sources.
+
+        A constant that holds on a range only is none of these: rounding may lead an execution out of the range.
+        """
         gains: dict[str, Gain] = {}
         for term in self.network.terms:
-            if isinstance(term, Activation):
+            if isinstance(term, Activation) and not needs_range(term):
                 gains[term.output] = Gain(sources=(float(np.max(term.steepest)),), chain=None)
             elif isinstance(term, Contraction):
                 gains[term.output] = Gain(sources=(term.function.constant_upper,), chain=None)
@@ -139,7 +149,7 @@ class ProductBound:
         if isinstance(term, Activation):
             inner = self._readout(term.sources[0])
             return None if inner is None else scaled_readout(inner, term.function)
-        if isinstance(term, Contraction):
+        if isinstance(term, (Contraction, Bilinear)):
             return None
         step = [self.paths.chain(value)]
         options = [step]

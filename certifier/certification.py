@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certifier.bounds import ProductBound
+from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.documents import (
     REAL_ARITHMETIC,
@@ -33,6 +34,7 @@ from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.proof.execution import Gain, Gains
 from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
+from certifier.ranges import with_ranges
 from certifier.reading.formats import read_model
 from certifier.reading.preprocessing import with_preprocessing
 from certifier.reading.selecting import with_outputs
@@ -47,6 +49,10 @@ Progress = Callable[[str, float], None]
 
 INLINE_PAIRS = 64
 ONE_ROW = "rows are certified and served one at a time, each as a batch of its own"
+INSIDE_THE_BOX = (
+    "every constant and radius holds inside of the declared input box only: for inputs of the box, and against "
+    "perturbations that stay in it"
+)
 PROBES = 8
 PROBE_ELEMENTS = 2**24
 """Probe rows are fewer where one row's values are so many that eight would take too long."""
@@ -92,6 +98,7 @@ def certify(
     if options.preprocessing is not None:
         graph = with_preprocessing(graph, options.preprocessing)
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
+    box = Box.of(options.input_box, network.input)
     task, task_notes = _task(network, options, joined)
     served = served_model(network)
     engine = Engine(served, network.input)
@@ -103,6 +110,7 @@ def certify(
         carried=CarriedVectors(graph.constants),
         progress=lambda layer: progress(f"bounding layer {layer}", 0.1),
     )
+    network = with_ranges(network, box, norms.norm_upper)
     bound = ProductBound(network, norms)
     constants = bound.constants()
     if not math.isfinite(constants.upper):
@@ -114,13 +122,17 @@ def certify(
     progress("searching from below", 0.75)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
     rows = min(PROBES, max(1, PROBE_ELEMENTS // sum(network.sizes.values())))
-    probes = engine.cast(probe_inputs(network, count=rows, seed=seed))
-    lower = stretch_search(network, probes, gains, iterations=STRETCH_ITERATIONS, steps=STRETCH_STEPS, seed=seed)
+    probes = engine.cast(probe_inputs(box, count=rows, seed=seed))
+    lower = stretch_search(
+        network, probes, gains, box=box, iterations=STRETCH_ITERATIONS, steps=STRETCH_STEPS, seed=seed
+    )
 
     progress("testing the result", 0.85)
     decider = Decider(task=task, constants=constants, threshold=options.threshold or 0.5)
     self_test = run_self_test(
-        Subject(network=network, engine=engine, decider=decider, gains=gains, lower=lower, upper=constants.upper),
+        Subject(
+            network=network, engine=engine, decider=decider, gains=gains, box=box, lower=lower, upper=constants.upper
+        ),
         probes,
     )
     certificate = Certificate(
@@ -141,7 +153,7 @@ def certify(
         arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
         self_test=self_test,
         options=options,
-        notes=[*network.notes, *task_notes, *([ONE_ROW] if network.input.batch_axis else [])],
+        notes=_notes(network, task_notes, box),
         engine=engine_name(),
         seconds=time.monotonic() - started,
     )
@@ -152,6 +164,11 @@ def certify(
         constants=pack_constants(constants, gains),
         state=norms.state(),
     )
+
+
+def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:
+    boxed = [] if box.is_everything else [INSIDE_THE_BOX]
+    return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
 
 
 def _task(network: Network, options: CertifyOptions, joined: bool) -> tuple[Task, list[str]]:

@@ -43,6 +43,19 @@ class Preprocessing(Document):
     )
 
 
+_Numbers = list[float]
+_Rows = list[_Numbers]
+NestedNumbers = float | _Numbers | _Rows | list[_Rows] | list[list[_Rows]]
+"""A number, or numbers in lists nested like the axes of a tensor."""
+
+
+class InputBox(Document):
+    """The inputs for which a certificate is to hold: lower <= x <= upper, entry by entry."""
+
+    lower: NestedNumbers = Field(description="One number, or an array that broadcasts to one input row.")
+    upper: NestedNumbers = Field(description="One number, or an array that broadcasts to one input row.")
+
+
 class CertifyOptions(Document):
     """How a model is to be certified."""
 
@@ -57,6 +70,11 @@ class CertifyOptions(Document):
         default=None, gt=0, lt=1, description="Probability at which a single sigmoid output changes class."
     )
     preprocessing: Preprocessing | None = Field(default=None, description="Made part of the network.")
+    input_box: InputBox | None = Field(
+        default=None,
+        description="Inputs for which the certificate is to hold, in the caller's units; null is all inputs. Products "
+        "of values that depend on the input, exponentials and powers often have a bound only inside of a box.",
+    )
     outputs: list[str] | None = Field(
         default=None,
         description="Names of the outputs to certify; null is all of them. Several are joined into one vector.",

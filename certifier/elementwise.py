@@ -44,6 +44,7 @@ def relu() -> Elementwise:
         slope_upper=1.0,
         ulps=0.0,
         absolute_ulps=0.0,
+        image=(0.0, np.inf),
     )
 
 
@@ -117,6 +118,7 @@ def sigmoid() -> Elementwise:
         slope_upper=0.25,
         ulps=16.0,
         absolute_ulps=16.0,
+        image=(0.0, 1.0),
     )
 
 
@@ -133,6 +135,7 @@ def hard_sigmoid(alpha: float, beta: float) -> Elementwise:
         slope_upper=max(0.0, alpha),
         ulps=4.0,
         absolute_ulps=4.0 * (1.0 + abs(beta)),
+        image=(0.0, 1.0),
     )
 
 
@@ -146,6 +149,7 @@ def tanh() -> Elementwise:
         slope_upper=1.0,
         ulps=24.0,
         absolute_ulps=8.0,
+        image=(-1.0, 1.0),
     )
 
 
@@ -159,6 +163,7 @@ def softplus() -> Elementwise:
         slope_upper=1.0,
         ulps=24.0,
         absolute_ulps=8.0,
+        image=(0.0, np.inf),
     )
 
 
@@ -172,6 +177,7 @@ def softsign() -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=0.0,
+        image=(-1.0, 1.0),
     )
 
 
@@ -185,6 +191,7 @@ def erf() -> Elementwise:
         slope_upper=ERF_SLOPE,
         ulps=8.0,
         absolute_ulps=8.0,
+        image=(-1.0, 1.0),
     )
 
 
@@ -316,6 +323,7 @@ def clip(lower: float, upper: float) -> Elementwise:
         slope_upper=1.0,
         ulps=0.0,
         absolute_ulps=0.0,
+        image=(min(lower, upper), upper),
     )
 
 
@@ -355,6 +363,7 @@ def absolute() -> Elementwise:
         slope_upper=1.0,
         ulps=0.0,
         absolute_ulps=0.0,
+        image=(0.0, np.inf),
     )
 
 
@@ -368,6 +377,7 @@ def sin() -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=32.0,
+        image=(-1.0, 1.0),
     )
 
 
@@ -381,6 +391,7 @@ def cos() -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=32.0,
+        image=(-1.0, 1.0),
     )
 
 
@@ -394,6 +405,7 @@ def atan() -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=0.0,
+        image=(-1.5707963267948968, 1.5707963267948968),
     )
 
 

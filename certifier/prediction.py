@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.box import OUTSIDE, Box
 from certifier.certificates import LARGEST, output_reach
 from certifier.certification import unpack_constants
 from certifier.documents import (
@@ -51,6 +52,7 @@ class Predictor:
         self._has_batch_axis = certificate.model.inputs[0].shape[:1] == [None]
         self._constants, self._gains = unpack_constants(constants)
         self._engine = Engine(served_model, self._network.input)
+        self._box = Box.of(certificate.options.input_box, self._network.input)
         threshold = certificate.options.threshold or 0.5
         self._decider = Decider(task=certificate.task, constants=self._constants, threshold=threshold)
 
@@ -86,18 +88,25 @@ class Predictor:
         if not np.isfinite(served).all():
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
         enclosure = self._enclose(rows, strays)
-        bounds: list[OutputBounds] | list[None] = [None] * len(rows)
+        inside = self._box.holds(rows, strays)
+        bounds: list[OutputBounds | None] = [None] * len(rows)
         if epsilon is not None:
-            bounds = self._output_bounds(enclosure, epsilon, stretch)
+            known = self._output_bounds(enclosure, epsilon, stretch)
+            bounds = [bound if held else None for bound, held in zip(known, inside, strict=True)]
         if self.certificate.task == "regression":
-            return [_regression(outputs, bound) for outputs, bound in zip(served.tolist(), bounds, strict=True)]
+            facts = zip(served.tolist(), bounds, inside, strict=True)
+            return [_regression(outputs, bound, held=bool(held)) for outputs, bound, held in facts]
         exact = self._decider.decide(enclosure.centre, enclosure.radius)
         shown = self._decider.decide(served, np.zeros_like(served))
         radius = exact.radius
         if stretch != 1.0:
             radius = np.where(radius == LARGEST, LARGEST, div_lower(radius, stretch))
         disagree = (exact.label != shown.label) & (radius > 0)
-        radius = np.where(disagree, 0.0, radius)
+        radius = np.where(disagree | ~inside, 0.0, radius)
+        reasons = [
+            OUTSIDE if not inside[row] else DISAGREEMENT if disagree[row] else exact.because[row]
+            for row in range(len(rows))
+        ]
         return [
             RowPrediction(
                 label=int(shown.label[row]),
@@ -107,7 +116,7 @@ class Predictor:
                 radius=float(radius[row]),
                 certified=None if epsilon is None else bool(radius[row] > epsilon),
                 output_bounds=bounds[row],
-                because=DISAGREEMENT if disagree[row] else exact.because[row],
+                because=reasons[row],
             )
             for row in range(len(rows))
         ]
@@ -130,12 +139,16 @@ class Predictor:
         """Input and output differences of paired rows, with their proved bounds.
 
         Shapes: x and y [batch, *row_shape], alike.
-        Raises: InvalidInput.
+        Raises: InvalidInput, also for inputs outside of the certificate's box.
         """
         first = self._validated(x, "x", self.row_shape)
         second = self._validated(y, "y", self.row_shape)
         if first.shape != second.shape:
             raise InvalidInput("y", f"has {len(second)} rows, but x has {len(first)}")
+        for field, values in (("x", first), ("y", second)):
+            held = self._box.holds(values, np.zeros_like(values))
+            if not held.all():
+                raise InvalidInput(field, f"row {int(np.argmin(held))}: {OUTSIDE}")
         outputs = self._engine.run(first), self._engine.run(second)
         for field, computed in zip(("x", "y"), outputs, strict=True):
             if not np.isfinite(computed).all():
@@ -181,7 +194,7 @@ class Predictor:
         return rows
 
 
-def _regression(outputs: list[float], bounds: OutputBounds | None) -> RowPrediction:
+def _regression(outputs: list[float], bounds: OutputBounds | None, *, held: bool) -> RowPrediction:
     return RowPrediction(
         label=None,
         runner_up=None,
@@ -190,7 +203,7 @@ def _regression(outputs: list[float], bounds: OutputBounds | None) -> RowPredict
         radius=None,
         certified=None,
         output_bounds=bounds,
-        because="a regressor has no class, so there is no radius",
+        because="a regressor has no class, so there is no radius" if held else OUTSIDE,
     )
 
 

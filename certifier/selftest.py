@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.box import Box
 from certifier.documents import SelfTest, SelfTestCheck
 from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
@@ -36,6 +37,7 @@ class Subject:
     engine: Engine
     decider: Decider
     gains: Gains
+    box: Box
     lower: float
     upper: float
 
@@ -92,7 +94,7 @@ def _lower_below_upper(subject: Subject) -> SelfTestCheck:
 
 
 def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
-    decider, network = subject.decider, subject.network
+    decider, network, probes = subject.decider, subject.network, subject.box.clip(probes)
     if decider.task == "regression":
         return SelfTestCheck(name="attack flips nothing", passed=True, detail="a regressor has no class to flip")
     clean = enclose(network, probes, input_radius=np.zeros_like(probes), precisions=EXACT, gains=subject.gains)
@@ -110,6 +112,7 @@ def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
         probes[attacked],
         radii[attacked],
         lambda logits: decider.margin_gradient(logits, labels),
+        box=subject.box,
         iterations=ATTACK_ITERATIONS,
         steps=ATTACK_STEPS,
     ):

@@ -8,6 +8,7 @@ floating-point execution may stray (`stray`).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class Elementwise:
 
     Slopes are rounded outward; they are scalars or arrays that match the flat value.  `ulps` bounds the relative
     error of the engine's kernel in units of roundoff, `absolute_ulps` its absolute error in the same units
-    (assumption A5).
+    (assumption A5).  `image` holds every value of the exact function; all numbers is always safe.
     """
 
     name: str
@@ -153,6 +154,52 @@ class Elementwise:
     slope_upper: float | Array
     ulps: float
     absolute_ulps: float
+    image: tuple[float, float] = (-math.inf, math.inf)
+
+    @property
+    def steepest(self) -> Array:
+        """max |slope|, per entry or for all."""
+        return np.maximum(np.abs(self.slope_lower), np.abs(self.slope_upper))
+
+    def slopes_on(self, lower: Array, upper: Array) -> tuple[Array, Array]:
+        """Slopes of secants between arguments in [lower, upper], entry by entry."""
+        shape = np.shape(lower)
+        return np.broadcast_to(self.slope_lower, shape), np.broadcast_to(self.slope_upper, shape)
+
+    def range_on(self, lower: Array, upper: Array) -> tuple[Array, Array]:
+        """Where the exact values over [lower, upper] lie, entry by entry; ends may be infinite.
+
+        A rising function is enclosed by its values at the ends, any other by its slopes around the middle.
+        """
+        with np.errstate(all="ignore"):
+            rising = (self._value_lower(lower), self._value_upper(upper))
+            middle = np.where(np.isfinite(lower) & np.isfinite(upper), lower / 2 + upper / 2, 0.0)
+            reach = np.maximum(upper - middle, middle - lower) * np.broadcast_to(self.steepest, np.shape(lower))
+            reach = np.nextafter(np.nextafter(reach, np.inf), np.inf)
+            around = (
+                np.nextafter(self._value_lower(middle) - reach, -np.inf),
+                np.nextafter(self._value_upper(middle) + reach, np.inf),
+            )
+            rises = np.broadcast_to(self.slope_lower, np.shape(lower)) >= 0
+            low = np.where(rises, rising[0], around[0])
+            high = np.where(rises, rising[1], around[1])
+        low = np.where(np.isnan(low), -np.inf, low)
+        high = np.where(np.isnan(high), np.inf, high)
+        return np.maximum(low, self.image[0]), np.minimum(high, self.image[1])
+
+    def _value_lower(self, x: Array) -> Array:
+        value = self.evaluate(x)
+        return np.where(np.isfinite(x), value - self._error(value), -np.inf)
+
+    def _value_upper(self, x: Array) -> Array:
+        value = self.evaluate(x)
+        return np.where(np.isfinite(x), value + self._error(value), np.inf)
+
+    def _error(self, value: Array) -> Array:
+        """Of the float64 evaluation (A4), with room for relating it to the computed value and for adding it."""
+        if self.ulps == 0 and self.absolute_ulps == 0:
+            return np.zeros_like(value)
+        return REFERENCE.unit * (2 * (self.ulps + 2) * abs(value) + 2 * self.absolute_ulps) + 8 * REFERENCE.tiny
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,15 +223,23 @@ class Activation(Term):
     @property
     def steepest(self) -> Array:
         """max |slope|, per entry or for all."""
-        return np.maximum(np.abs(self.function.slope_lower), np.abs(self.function.slope_upper))
+        return self.function.steepest
+
+    def _moved(self, value: Array, radius: Array) -> Array:
+        """How far the output may be moved by moving the source within its radius."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The ends of an interval of arguments are one rounding away from its exact ends.
+            ends = np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)
+            lower, upper = self.function.slopes_on(*ends)
+            return np.where(radius == 0, 0.0, np.maximum(np.abs(lower), np.abs(upper)) * radius)
 
     def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
-        return self.steepest * radii[0] + self.own_rounding(values, radii, output, at)
+        return self._moved(values[0], radii[0]) + self.own_rounding(values, radii, output, at)
 
     def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         if self.function.ulps == 0 and self.function.absolute_ulps == 0:
             return np.zeros_like(output)
-        reach = abs(output) + self.steepest * radii[0]
+        reach = abs(output) + self._moved(values[0], radii[0])
         return at.unit * (self.function.ulps * reach + self.function.absolute_ulps) + 4 * at.tiny
 
 

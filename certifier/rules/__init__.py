@@ -10,4 +10,5 @@ from certifier.rules import (  # noqa: F401  (importing a family registers its r
     poolings,
     reductions,
     resizing,
+    steep,
 )

@@ -12,7 +12,9 @@ import numpy as np
 from certifier import elementwise
 from certifier.operators import Diagonal, Identity, Operator, Placed, Rearrange, compose
 from certifier.rules.building import Floats, activation, contraction, linear, size_of
+from certifier.rules.live_products import entrywise_product, quotient
 from certifier.rules.registry import Site, rule
+from certifier.rules.steep import constant_power, scaled_reciprocal
 from certifier.terms import Affine, Term
 from certifier.vector_functions.extremes import EntrywiseExtreme
 
@@ -54,23 +56,21 @@ def neg(site: Site) -> tuple[Term, ...]:
 
 @rule("Mul", since=(7, 13, 14))
 def mul(site: Site) -> tuple[Term, ...]:
-    """C = A B for one live and one constant operand, broadcast as numpy does."""
+    """C = A B, broadcast as numpy does; two live operands have a constant only where both are bounded."""
     if not site.is_constant(0) and not site.is_constant(1):
-        raise site.refuse(
-            "the product of two values that both depend on the input has no Lipschitz constant unless both are bounded"
-        )
+        first, second = (site.live(0), site.shape(0)), (site.live(1), site.shape(1))
+        return (entrywise_product(site, first, second, _broadcast_shape(site)),)
     index = 1 if site.is_constant(0) else 0
     return (_scaled(site, index, site.weights(1 - index, "the other factor"), weight_error=0.0),)
 
 
 @rule("Div", since=(7, 13, 14))
 def div(site: Site) -> tuple[Term, ...]:
-    """C = A/B for live A and constant B without zeros, broadcast as numpy does."""
+    """C = A/B, broadcast as numpy does; a live B has a constant only where it is bounded away from zero."""
+    if site.is_constant(0):
+        return scaled_reciprocal(site, site.weights(0, "the dividend"), _broadcast_shape(site))
     if not site.is_constant(1):
-        raise site.refuse(
-            "division by a value that depends on the input has no Lipschitz constant unless that "
-            "value is bounded away from zero"
-        )
+        return quotient(site, _broadcast_shape(site))
     divisor = site.weights(1, "the divisor")
     if np.any(divisor == 0):
         raise site.refuse("division by zero")
@@ -84,12 +84,15 @@ def div(site: Site) -> tuple[Term, ...]:
 
 @rule("Pow", since=(7, 12, 13, 15))
 def power(site: Site) -> tuple[Term, ...]:
-    """Z = X^Y for the constant exponent 1 only: every other power has an unbounded slope."""
+    """Z = X^Y for one constant exponent; for others than 1, a constant only on bounded ranges of X."""
     if not site.is_constant(1):
         raise site.refuse("an exponent that depends on the input has no Lipschitz constant")
-    if not np.all(np.asarray(site.constant(1, "the exponent"), dtype=np.float64) == 1.0):
-        raise site.refuse("a power other than 1 has an unbounded slope, so it has no Lipschitz constant")
+    exponents = np.unique(np.asarray(site.constant(1, "the exponent"), dtype=np.float64))
     shape = _broadcast_shape(site)
+    if len(exponents) != 1:
+        raise site.refuse("needs one exponent for all entries")
+    if exponents[0] != 1.0:
+        return constant_power(site, float(exponents[0]), shape)
     return (linear(site, _widened(site, 0, shape), shape=shape),)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from certifier.operators import Kronecker
 from certifier.rules.building import affine, linear, size_of
+from certifier.rules.live_products import matrix_product
 from certifier.rules.registry import Site, rule
 from certifier.terms import Term
 
@@ -54,7 +55,9 @@ def gemm(site: Site) -> tuple[Term, ...]:
 
 @rule("MatMul", since=(1, 9, 13))
 def matmul(site: Site) -> tuple[Term, ...]:
-    """Y = A B with one live operand and one constant matrix (rank 1 or 2)."""
+    """Y = A B with a constant matrix, or with two live operands, which have a constant only where both are bounded."""
+    if not site.is_constant(0) and not site.is_constant(1):
+        return matrix_product(site)
     left_live = not site.is_constant(0)
     matrix = site.weights(1 if left_live else 0, "one operand")
     live_shape = site.shape(0 if left_live else 1)

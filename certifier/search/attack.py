@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.box import Box
 from certifier.flow import Network
 from certifier.proof.execution import Gains, enclose
 from certifier.proof.rounding import div_lower, norm_lower, norm_upper
@@ -23,14 +24,21 @@ EXACT = dict.fromkeys(PRECISIONS, REFERENCE)
 """The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""
 
 
-def probe_inputs(network: Network, *, count: int, seed: int) -> Floats:
-    """Inputs of several kinds: uniform in [0, 1], normal, small and large.  Shapes: [count, input_size]."""
+def probe_inputs(box: Box, *, count: int, seed: int) -> Floats:
+    """Inputs of several kinds: uniform in [0, 1], normal, small and large; within a bounded box uniform or corners.
+
+    Shapes: [count, input_size].
+    """
     generator = np.random.default_rng(seed)
+    bounded = np.isfinite(box.lower) & np.isfinite(box.upper)
+    start, width = np.where(bounded, box.lower, 0.0), np.where(bounded, box.upper - box.lower, 0.0)
     rows = []
     for position in range(count):
-        uniform = generator.random(network.input_size)
-        normal = generator.standard_normal(network.input_size)
-        rows.append((uniform, normal, 0.1 * normal, uniform * 3.0)[position % 4])
+        uniform = generator.random(box.lower.size)
+        normal = generator.standard_normal(box.lower.size)
+        free = (uniform, normal, 0.1 * normal, uniform * 3.0)[position % 4]
+        share = np.rint(uniform) if position % 4 == 1 else uniform
+        rows.append(box.clip(np.where(bounded, start + share * width, free)))
     # Representable in float32, so that the engine starts from the very same numbers.
     return np.array(rows).astype(np.float32).astype(np.float64)
 
@@ -54,13 +62,14 @@ def stretch_lower(network: Network, x: Floats, y: Floats, gains: Gains) -> float
 
 
 def stretch_search(
-    network: Network, starts: Floats, gains: Gains, *, iterations: int, steps: tuple[float, ...], seed: int
+    network: Network, starts: Floats, gains: Gains, *, box: Box, iterations: int, steps: tuple[float, ...], seed: int
 ) -> float:
-    """The largest stretch found by power iteration on the Jacobian around each of `starts`; a lower bound.
+    """The largest stretch found by power iteration on the Jacobian around each of `starts`; a lower bound in the box.
 
     Shapes: starts [B, input_size].
     """
     generator = np.random.default_rng(seed)
+    starts = box.clip(starts)
     directions = _normalised(generator.standard_normal(starts.shape))
     here = network.evaluate(starts)
     small = min(steps)
@@ -71,7 +80,7 @@ def stretch_search(
         _, backward = network.pullback(starts, forward)
         alive = np.linalg.norm(backward, axis=1, keepdims=True) > 0
         directions = np.where(alive, _normalised(backward), directions)
-    return max(stretch_lower(network, starts, starts + step * directions, gains) for step in steps)
+    return max(stretch_lower(network, starts, box.clip(starts + step * directions), gains) for step in steps)
 
 
 def attack_in_ball(
@@ -80,13 +89,14 @@ def attack_in_ball(
     radii: Floats,
     gradient_of_margin: Callable[[Floats], Floats],
     *,
+    box: Box,
     iterations: int,
     steps: tuple[float, ...],
 ) -> list[Floats]:
-    """Points inside the balls that try to make the margin small: projected gradient descent with several steps.
+    """Points inside the balls and the box that try to make the margin small, by projected gradient descent.
 
     `gradient_of_margin` maps logits [B, c] to the gradient [B, c] of each row's margin.
-    Shapes: x [B, n], radii [B]; each returned array [B, n] lies within the radii of x.
+    Shapes: x [B, n] in the box, radii [B]; each returned array [B, n] lies within the radii of x.
     """
     found = []
     room = radii[:, None] * (1.0 - 1e-9)
@@ -98,7 +108,8 @@ def attack_in_ball(
             moved = current - step * room * _normalised(downhill)
             offset = moved - x
             lengths = np.linalg.norm(offset, axis=1, keepdims=True)
-            current = x + offset * np.minimum(1.0, room / np.maximum(lengths, 1e-290))
+            # The nearest point of the box is no further from x, which lies in it.
+            current = box.clip(x + offset * np.minimum(1.0, room / np.maximum(lengths, 1e-290)))
         found.append(current)
     return found
 

@@ -24,6 +24,10 @@ SMALL = (
 )  # fmt: skip
 
 
+BOUNDED_AFTER_ALL = {"14_ieee_ml4acopf.onnx"}
+"""Its squares and products are of scaled sigmoids, sines and cosines: all bounded, so a global constant exists."""
+
+
 def _manifest() -> list[tuple[str, str]]:
     """(path, expectation) of every file, or none without the shared folder."""
     manifest = shared_folder() / "models" / "MANIFEST.csv"
@@ -54,7 +58,7 @@ def test_every_shared_model_is_bounded_or_refused(shared, path, expectation):
         assert not bounded, f"{path} was refused: {refusal}"
         assert len(str(refusal)) > 10
         return
-    assert expectation != "refuse"
+    assert expectation != "refuse" or Path(path).name in BOUNDED_AFTER_ALL
     assert 0 < certificate.lipschitz.lower <= certificate.lipschitz.upper < np.inf
     assert certificate.self_test.passed
 

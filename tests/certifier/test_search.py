@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from certifier.bounds import ProductBound
+from certifier.box import Box
 from certifier.limits import Limits
 from certifier.network import build_network
 from certifier.norms import Norms
@@ -25,6 +26,10 @@ def _prepared(model: Model):
     return network, ProductBound(network, norms).gains()
 
 
+def everything(size: int) -> Box:
+    return Box(lower=np.full(size, -np.inf), upper=np.full(size, np.inf))
+
+
 def _kinked() -> Model:
     """2x - relu(x) + relu(-x): slope 1 everywhere, though gradients at the kink may say 2."""
     model = Model(1)
@@ -40,7 +45,7 @@ def test_a_kink_never_raises_the_lower_bound(start):
     """Secants know no kinks; 2x - relu(x) + relu(-x) is x."""
     network, gains = _prepared(_kinked())
     starts = np.array([[start]])
-    found = stretch_search(network, starts, gains, iterations=5, steps=(1e-3, 1e-2, 1e-1), seed=0)
+    found = stretch_search(network, starts, gains, box=everything(1), iterations=5, steps=(1e-3, 1e-2, 1e-1), seed=0)
     assert found <= 1.0
     assert found >= 0.99
 
@@ -67,7 +72,9 @@ def test_attacks_stay_inside_their_balls():
     network, _ = _prepared(model)
     x, radii = generator.standard_normal((4, 5)), np.array([1e-6, 0.1, 3.0, 1e5])
     gradient = np.tile([1.0, -1.0, 0.0], (4, 1))
-    found = attack_in_ball(network, x, radii, lambda logits: gradient, iterations=6, steps=(1.0, 0.3))
+    found = attack_in_ball(
+        network, x, radii, lambda logits: gradient, box=everything(5), iterations=6, steps=(1.0, 0.3)
+    )
     assert len(found) == 2
     for points in found:
         assert (np.linalg.norm(points - x, axis=1) <= radii).all()
@@ -75,9 +82,27 @@ def test_attacks_stay_inside_their_balls():
 
 
 def test_probes_are_exact_in_single_precision():
-    network, _ = _prepared(_kinked())
-    probes = probe_inputs(network, count=8, seed=1)
+    probes = probe_inputs(everything(1), count=8, seed=1)
     assert probes.shape == (8, 1) and np.array_equal(single(probes), probes)
+
+
+def test_searches_stay_in_the_box():
+    """|x| on [0, 1] is stretched by 1; outside, x² would be by more."""
+    model = Model(2)
+    model.add("Mul", "x", "x")
+    box = Box(lower=np.array([-0.25, 0.0]), upper=np.array([0.5, 0.5]))
+    network = build_network(read_onnx(model.data(), limits=Limits()), limits=Limits(), cut_head=False)
+    probes = probe_inputs(box, count=8, seed=0)
+    assert box.holds(probes, np.zeros_like(probes)).all()
+    steps = (1e-3, 1.0, 10.0)
+    found = stretch_search(network, 9 * probes, {}, box=box, iterations=5, steps=steps, seed=0)
+    assert 0.5 < found <= 1.0
+    gradient = np.ones((8, 2))
+    balls = np.full(8, 5.0)
+    for points in attack_in_ball(
+        network, probes, balls, lambda logits: gradient, box=box, iterations=3, steps=(1.0, 0.1)
+    ):
+        assert box.holds(points, np.zeros_like(points)).all()
 
 
 def test_a_rayleigh_quotient_never_exceeds_the_largest_eigenvalue():

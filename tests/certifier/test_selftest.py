@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from certifier.bounds import ProductBound
+from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
@@ -43,6 +44,7 @@ def _subject(seed: int) -> Subject:
         engine=Engine(served_model(network), network.input),
         decider=Decider(task="classification", constants=constants, threshold=0.5),
         gains=bound.gains(),
+        box=Box.of(None, network.input),
         lower=0.0,
         upper=constants.upper,
     )

@@ -1,0 +1,217 @@
+"""Reaches contain what inputs of the box can produce, entry by entry and in norm, and are not much larger."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certifier.box import Box
+from certifier.flow import Network
+from certifier.limits import Limits
+from certifier.network import build_network
+from certifier.operators import Composed, Diagonal, Identity, Kronecker, Placed, Rearrange
+from certifier.products import Bilinear, EntrywiseForm, MatrixForm
+from certifier.proof.reach import Reach, factors_of, reach_of
+from certifier.proof.structure import schur_upper
+from certifier.ranges import with_ranges
+from certifier.reading.onnx import read_onnx
+from tests.building import Model, single
+
+
+def norm_of(operator, name):
+    return schur_upper(operator)
+
+
+def network_of(model: Model, box: Box) -> Network:
+    network = build_network(read_onnx(model.data(), limits=Limits()), limits=Limits(), cut_head=False)
+    return with_ranges(network, box, norm_of)
+
+
+def reaches(network: Network, box: Box) -> dict[str, Reach]:
+    known = {network.input.name: Reach.box(box.lower, box.upper)}
+    for term in network.terms:
+        known[term.output] = reach_of(term, [known[source] for source in term.sources], norm_of)
+    return known
+
+
+def assert_holds(reach: Reach, values: np.ndarray) -> None:
+    """Samples of float64 may differ from exact values by a few roundings, which the margins of 1e-12 stand for."""
+    room = 1e-12 * (1 + np.abs(values))
+    assert (reach.lower <= values + room).all() and (values - room <= reach.upper).all()
+    for group, length in enumerate(reach.lengths):
+        members = values[:, reach.group == group]
+        assert (np.linalg.norm(members, axis=1) <= length * (1 + 1e-12) + 1e-12).all()
+
+
+def box_of(size: int, generator: np.random.Generator) -> Box:
+    middle, width = generator.standard_normal(size), generator.uniform(0, 2, size)
+    return Box(lower=middle - width, upper=middle + width)
+
+
+def tokens(generator: np.random.Generator) -> Model:
+    """Everything that groups follow: normalised tokens, attention over two heads, a gate, slices and concatenation."""
+    model = Model(3, 4)
+    draw = generator.standard_normal
+    model.then("LayerNormalization", single(draw(4)), single(draw(4)), axis=-1, epsilon=0.01)
+    normal = model.output
+    heads = []
+    for weight in single(draw((3, 4, 4))):
+        model.output = normal
+        model.then("MatMul", weight)
+        model.then("Reshape", np.array([0, 3, 2, 2]))
+        heads.append(model.then("Transpose", perm=[0, 2, 1, 3]))
+    keys = model.add("Transpose", heads[1], perm=[0, 1, 3, 2])
+    model.add("MatMul", heads[0], keys)
+    model.then("Softmax", axis=-1)
+    model.then("MatMul", heads[2])
+    model.then("Transpose", perm=[0, 2, 1, 3])
+    mixed = model.then("Reshape", np.array([0, 3, 4]))
+    model.output = mixed
+    gate = model.then("Sigmoid")
+    gated = model.add("Mul", normal, gate)
+    left = model.add("Slice", gated, np.array([0]), np.array([2]), np.array([2]))
+    right = model.add("Exp", model.add("Tanh", mixed))
+    joined = model.add("Concat", left, right, axis=2)
+    model.add("Div", joined, model.add("Add", model.add("ReduceSum", right, np.array([2]), keepdims=1), single([2.0])))
+    return model
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_value_stays_in_its_reach(seed):
+    generator = np.random.default_rng(seed)
+    model, box = tokens(generator), box_of(12, generator)
+    network = network_of(model, box)
+    known = reaches(network, box)
+    inputs = np.concatenate(
+        [
+            box.lower + (box.upper - box.lower) * generator.random((200, 12)),
+            np.where(generator.random((200, 12)) < 0.5, box.lower, box.upper),
+        ]
+    )
+    for term, _, value in network.walk(inputs):
+        assert_holds(known[term.output], value)
+
+
+def test_an_unbounded_input_is_bounded_again_by_what_normalises():
+    generator = np.random.default_rng(1)
+    model = tokens(generator)
+    everything = Box(lower=np.full(12, -np.inf), upper=np.full(12, np.inf))
+    network = network_of(model, everything)
+    known = reaches(network, everything)
+    assert np.isfinite(known[network.output].magnitude).all()
+    for term, _, value in network.walk(1e6 * generator.standard_normal((200, 12))):
+        assert_holds(known[term.output], value)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_softmax_row_has_length_one(size):
+    model = Model(3, size)
+    model.add("Softmax", "x", axis=-1)
+    box = Box(lower=np.full(3 * size, -np.inf), upper=np.full(3 * size, np.inf))
+    network = network_of(model, box)
+    reach = reaches(network, box)[network.output]
+    assert (reach.lower >= 0).all() and (reach.upper <= 1).all()
+    np.testing.assert_array_equal(reach.lengths, np.ones(3))
+    np.testing.assert_array_equal(reach.group, np.repeat(np.arange(3), size))
+
+
+def test_affine_maps_over_a_box_are_tight():
+    """Interval arithmetic is exact for one affine map, up to rounding."""
+    generator = np.random.default_rng(2)
+    weight, bias, box = (
+        single(generator.standard_normal((5, 7))),
+        single(generator.standard_normal(5)),
+        box_of(7, generator),
+    )
+    model = Model(7)
+    model.linear(weight, bias)
+    network = network_of(model, box)
+    reach = reaches(network, box)[network.output]
+    upper = np.maximum(weight * box.lower, weight * box.upper).sum(1) + bias
+    assert (reach.upper >= upper).all()
+    np.testing.assert_allclose(reach.upper, upper, rtol=1e-5, atol=1e-5)
+
+
+GROUPS = np.array([0, 0, 1, 1, 2, 2])
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Identity(6),
+        Rearrange(np.array([5, 0, 0, -1, 3, 2, 1]), columns=6),
+        Placed(before=1, own=6, after=1, total=9, start=2),
+        Diagonal(np.array([1.0, -3.0, 0.0, 2.0, 1.0, 1.0]), weight_error=0.0),
+        Kronecker(np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 1.0]]), before=3, after=1, weight_error=0.0),
+        Kronecker(np.arange(9.0).reshape(3, 3), before=1, after=2, weight_error=0.0),
+        Composed(
+            [
+                Kronecker(np.array([[1.0, 2.0]]), before=3, after=1, weight_error=0.0),
+                Rearrange(np.array([2, 2, 0]), columns=3),
+            ]
+        ),
+    ],
+    ids=lambda operator: operator.describe(),
+)
+def test_groups_follow_operators(operator):
+    from certifier.proof.reach import _through
+
+    generator = np.random.default_rng(3)
+    lengths = np.array([1.0, 2.0, 0.5])
+    group, bounds = _through(
+        operator, (GROUPS, lengths), lambda part: float(np.linalg.norm(matrix_of(part), 2)) * (1 + 1e-12)
+    )
+    values = generator.standard_normal((300, 6))
+    for member in range(3):
+        part = values[:, GROUPS == member]
+        values[:, GROUPS == member] = lengths[member] * part / np.linalg.norm(part, axis=1, keepdims=True)
+    moved = operator.forward(values)
+    for member, bound in enumerate(bounds):
+        assert (np.linalg.norm(moved[:, group == member], axis=1) <= bound * (1 + 1e-12)).all()
+    assert np.isfinite(bounds).all()
+
+
+def matrix_of(operator) -> np.ndarray:
+    return operator.forward(np.eye(operator.columns)).T
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_factors_bound_the_maps_that_differences_pass_through(seed):
+    """The spectral norms of D -> U D and D -> D V at sampled U and V, by writing the maps out."""
+    generator = np.random.default_rng(seed)
+    forms = [
+        EntrywiseForm(first=(2, 3), second=(2, 3), shape=(2, 3)),
+        EntrywiseForm(first=(1, 3), second=(2, 1), shape=(2, 3)),
+        EntrywiseForm(first=(), second=(2, 3), shape=(2, 3)),
+        MatrixForm(first=(2, 3, 2), second=(2, 2, 4), shape=(2, 3, 4)),
+        MatrixForm(first=(3, 2), second=(2, 2, 4), shape=(2, 3, 4)),
+        MatrixForm(first=(2, 1, 3, 2), second=(1, 2, 2, 1), shape=(2, 2, 3, 1)),
+    ]
+    for form in forms:
+        sizes = int(np.prod(form.first)), int(np.prod(form.second))
+        boxes = [box_of(size, generator) for size in sizes]
+        term = Bilinear(
+            name="p",
+            operator="P",
+            sources=("u", "v"),
+            output="y",
+            shape=form.shape,
+            dtype="float32",
+            form=form,
+            factors=None,
+        )
+        held = [Reach.box(box.lower, box.upper) for box in boxes]
+        by_first, by_second = factors_of(term, *held)
+        loosest = 0.0
+        for _ in range(5):
+            u, v = (box.lower + (box.upper - box.lower) * np.rint(generator.random(box.lower.size)) for box in boxes)
+            of_v = form(np.repeat(u[None], sizes[1], 0), np.eye(sizes[1])).T
+            of_u = form(np.eye(sizes[0]), np.repeat(v[None], sizes[0], 0)).T
+            assert np.linalg.norm(of_u, 2) <= by_first * (1 + 1e-12)
+            assert np.linalg.norm(of_v, 2) <= by_second * (1 + 1e-12)
+            loosest = max(loosest, np.linalg.norm(of_u, 2) / by_first)
+        assert loosest > 0.2
