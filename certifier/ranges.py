@@ -23,6 +23,8 @@ ATTENTION = (
     "the product of two matrices that both depend on the input, as in dot-product attention, has no Lipschitz constant "
     "unless both are bounded (Kim et al. 2021)"
 )
+DECLARE_A_BOX = "declare the inputs that occur as options.input_box"
+NARROW_THE_BOX = "narrow options.input_box"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,5 +115,7 @@ def _resolved(term: Term, sources: list[Reach], box: Box) -> Term | UnsupportedN
 
 
 def _refusal(term: Term, reason: str, box: Box) -> UnsupportedNode:
-    where = "over all inputs" if box.is_everything else "inside of the declared input box"
-    return UnsupportedNode(term.name, term.operator, f"{reason} {where}")
+    if box.is_everything:
+        return UnsupportedNode(term.name, term.operator, f"{reason} over all inputs", remedy=DECLARE_A_BOX)
+    inside = f"{reason} inside of the declared input box"
+    return UnsupportedNode(term.name, term.operator, inside, remedy=NARROW_THE_BOX)
