@@ -14,6 +14,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= data
 JOBS ?= 2
+FUZZ ?= --count 100000 --seed 1
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.lipcert-installed
@@ -21,7 +22,7 @@ PROGRAMS := certifier service tests benchmarks examples deploy
 # One thread per process: the test runner already uses every core, and spinning threads slow each other down.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup serve demo check format lint types imports test check-slow faults corpus docs image-check lock clean
+.PHONY: help setup serve demo check format lint types imports test check-slow faults fuzz corpus docs image-check lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s%s\n", $$1, $$2}' Makefile
@@ -62,6 +63,9 @@ check-slow: setup  ## the tests that take minutes
 
 faults: setup  ## seed faults into the code and show that the tests catch each of them
 	$(TEST_ENVIRONMENT) $(BIN)/python -m tests.faults
+
+fuzz: setup  ## feed the library a hundred thousand mutated models; FUZZ="--count 1000 --seed 7" chooses others
+	$(TEST_ENVIRONMENT) $(BIN)/python -m tests.fuzzing $(FUZZ)
 
 corpus: setup  ## certify or refuse every shared model and write docs/corpus.md
 	$(BIN)/python -m benchmarks.corpus

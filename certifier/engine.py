@@ -53,13 +53,17 @@ class Engine:
             return rows.astype(DTYPES[self.source.dtype]).astype(np.float64)
 
     def run(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The engine's outputs.  Shapes: [B, n] -> [B, c]; every row is one call."""
+        """The engine's outputs.  Shapes: [B, n] -> [B, c]; every row is one call.
+
+        Raises: UnsupportedModel if a kernel refuses what the loaded model asks of it.
+        """
         with np.errstate(over="ignore"):
             typed = rows.astype(DTYPES[self.source.dtype])
-        outputs = [
-            np.asarray(
-                self._session.run([self._output], {self.source.name: row.reshape(self.source.shape)})[0]
-            ).reshape(-1)
-            for row in typed
-        ]
-        return np.array(outputs, dtype=np.float64)
+        return np.array([self._run_row(row) for row in typed], dtype=np.float64)
+
+    def _run_row(self, row: NDArray[np.floating]) -> NDArray[np.floating]:
+        try:
+            (output,) = self._session.run([self._output], {self.source.name: row.reshape(self.source.shape)})
+        except Exception as error:  # some kernels check their attributes only when they run
+            raise UnsupportedModel(f"the engine cannot run the model: {error}") from error
+        return np.asarray(output).reshape(-1)

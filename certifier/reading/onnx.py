@@ -53,10 +53,13 @@ def read_onnx(data: bytes, *, limits: Limits) -> Graph:
         raise MalformedModel(f"the ONNX checker refuses the model: {_first_line(error)}") from error
     constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
     inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in constants)
+    outputs = tuple(value.name for value in model.graph.output)
+    if not outputs or len(set(outputs)) < len(outputs):
+        raise MalformedModel("the model names one of its outputs twice" if outputs else "the model has no output")
     return Graph(
         nodes=tuple(_node(node, position, versions) for position, node in enumerate(model.graph.node)),
         inputs=inputs,
-        outputs=tuple(value.name for value in model.graph.output),
+        outputs=outputs,
         constants=constants,
         opset=versions[""],
         ir_version=model.ir_version,
@@ -154,6 +157,9 @@ def _demand_elements(model: onnx.ModelProto, limits: Limits) -> None:
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:
     versions = {("" if entry.domain == "ai.onnx" else entry.domain): entry.version for entry in model.opset_import}
+    if len(versions) < len(model.opset_import):
+        # Readers differ in which of the two they believe, so the model has two meanings.
+        raise MalformedModel("the model imports one domain of operators twice")
     newest = onnx.defs.onnx_opset_version()
     opset = versions.get("")
     if opset is None:

@@ -20,7 +20,7 @@ from certifier.errors import (
 from certifier.limits import Limits
 from certifier.reading.formats import read_model
 from tests.building import Model, certify_bytes
-from tests.hostile import ADD, RELU, model_of, refusal_of, tensor_of
+from tests.hostile.onnx_making import ADD, RELU, model_of, refusal_of, tensor_of
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from certifier.limits import Limits
 from certifier.network import build_network
 from certifier.reading.formats import read_model
 from tests.building import certify_bytes
-from tests.hostile import ADD, RELU, model_of, refusal_of, tensor_of
+from tests.hostile.onnx_making import ADD, RELU, model_of, refusal_of, tensor_of
 
 
 def test_too_many_nodes_are_refused_before_they_are_checked():

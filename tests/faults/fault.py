@@ -19,6 +19,7 @@ RESOURCES = "tests/certifier/test_resources.py"
 TRAPS = "tests/certifier/test_known_traps.py"
 PREDICTION = "tests/certifier/test_prediction.py"
 PROOF = "tests/certifier/proof/"
+HOSTILE = "tests/certifier/test_hostile.py"
 RULES = "tests/certifier/rules/"
 
 

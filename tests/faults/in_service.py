@@ -3,6 +3,7 @@
 from tests.faults.fault import (
     CERTIFICATES,
     EXECUTION,
+    HOSTILE,
     NETWORK,
     PREDICTION,
     READING,
@@ -205,5 +206,26 @@ FAULTS = (
         old="    _demand_size(node, model, limits)\n",
         new="",
         tests=(RESOURCES,),
+    ),
+    Fault(
+        name="refusals may quote half a character",
+        file="certifier/reading/exported/archive.py",
+        old="if _SURROGATE.search(content):",
+        new="if False:",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="an operator set may be imported twice",
+        file="certifier/reading/onnx.py",
+        old="if len(versions) < len(model.opset_import):",
+        new="if False:",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="a directory in a zip may name a link",
+        file="certifier/reading/archive.py",
+        old="if kind not in (0, stat.S_IFREG, stat.S_IFDIR):",
+        new="if False:",
+        tests=(HOSTILE,),
     ),
 )

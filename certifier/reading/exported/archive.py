@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ _STRIDED = 7
 _LARGEST_JSON = 64 * 2**20
 _LARGEST_RANK = 32
 _SCHEMA = 8
+_SURROGATE = re.compile(rb"\\u[dD]")
 _RE_EXPORT = "export it again with a recent torch.export.save"
 
 Json = dict[str, object]
@@ -111,6 +113,9 @@ def _json(members: Mapping[str, bytes], name: str) -> Json:
         raise ResourceLimitExceeded("json_bytes", limit=_LARGEST_JSON, actual=len(content), where=name)
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        if _SURROGATE.search(content):
+            # JSON can spell half a character, which no message that quotes it could be sent with.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedModel(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):

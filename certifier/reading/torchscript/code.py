@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     |(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<dot>\.)|(?P<minus>-(?!>))|(?P<other>->|[,:=])""",
     re.VERBOSE,
 )
+_NAMED_CHARACTER = re.compile(r"(?<!\\)(?:\\\\)*\\[uUN]")
 _FOREIGN = frozenset(
     """and as assert async await break continue del elif except finally from global import is lambda nonlocal not or
     raise try with yield""".split()
@@ -119,6 +120,9 @@ def scan(text: str, file: str, tokens: int) -> int:
             raise UnsupportedNode(where, token, "this statement is not part of what a static reader can follow")
         if kind == "string" and previous in ("name", "number"):
             raise UnsupportedNode(where, "syntax", "prefixed strings are not part of TorchScript")
+        if kind == "string" and _NAMED_CHARACTER.search(token):
+            # Such an escape can spell half a character, which no message that quotes it could be sent with.
+            raise UnsupportedNode(where, "syntax", "TorchScript prints characters as themselves or by their bytes")
         if kind == "number" and len(token) > _LONGEST_NUMBER:
             raise MalformedModel(f"{where}: a number of {len(token)} digits")
         _nest(chains, kind, token, where)

@@ -1,0 +1,1 @@
+"""Uploads that attack whoever reads them, each with the refusal that it must get."""
