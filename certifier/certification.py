@@ -93,13 +93,12 @@ def certify(
     model_format, graph = read_model(
         data, limits=limits, input_shape=None if options.input_shape is None else tuple(options.input_shape)
     )
-    joined = len(graph.outputs if options.outputs is None else options.outputs) > 1
     graph = with_outputs(graph, options.outputs)
     if options.preprocessing is not None:
         graph = with_preprocessing(graph, options.preprocessing)
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
     box = Box.of(options.input_box, network.input)
-    task, task_notes = _task(network, options, joined)
+    task, task_notes = _task(network, options)
     served = served_model(network)
     engine = Engine(served, network.input)
 
@@ -171,7 +170,7 @@ def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:
     return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
 
 
-def _task(network: Network, options: CertifyOptions, joined: bool) -> tuple[Task, list[str]]:
+def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
     """What the outputs mean, from the options or, for `auto`, from their shape; joined outputs are no classes."""
     size = network.output_size
     is_vector = sum(extent > 1 for extent in network.output_shape) == 1
@@ -183,7 +182,7 @@ def _task(network: Network, options: CertifyOptions, joined: bool) -> tuple[Task
         raise InvalidInput("options.threshold", f"applies to a single output, but the model has {size}")
     if options.task == "auto" and size > MAXIMAL_PAIR_OUTPUTS:
         return "regression", [f"{size} outputs are more than a pair table holds, so they are taken as a regressor's"]
-    if options.task == "classification" or (options.task == "auto" and is_vector and not joined):
+    if options.task == "classification" or (options.task == "auto" and is_vector and not network.joined):
         return "classification", []
     if options.task == "auto" and options.threshold is not None and network.head != "sigmoid":
         raise InvalidInput(

@@ -22,7 +22,8 @@ Head = Literal["softmax", "sigmoid", None]
 class Network:
     """Ordered terms from `input` to `output`, for one input row.
 
-    `head` names the trailing function that was cut off: the outputs here are the logits before it.
+    `head` names the trailing function that was cut off: the outputs here are the logits before it.  `joined` tells
+    whether the output is several values of the model one after another.
     """
 
     input: Tensor
@@ -31,6 +32,7 @@ class Network:
     terms: tuple[Term, ...]
     served: Graph
     head: Head
+    joined: bool
     notes: tuple[str, ...]
 
     @property

@@ -1,4 +1,4 @@
-"""graph -> network: constants folded, rules applied, the trailing softmax cut off.
+"""graph -> network: the walk's terms up to what is certified, with the heads behind it cut off.
 
 The network keeps two faces of one thing: `terms`, which are bounded, and `served`, the folded graph that the engine
 runs.  Both come from the same walk over the nodes, so what is served is what was bounded.
@@ -7,64 +7,69 @@ runs.  Both come from the same walk over the nodes, so what is served is what wa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
+from certifier.errors import UnsupportedModel, UnsupportedNode
 from certifier.flow import Head, Network
 from certifier.graph import FLOATING, Graph, Node, Tensor
-from certifier.graph import Array as AnyArray
+from certifier.heads import Blocked, Ending, ending
 from certifier.limits import Limits
-from certifier.patterns import MAY_BE_INNER, Surroundings, recognise
-from certifier.reading.folding import FOLDABLE, fold
+from certifier.reading.selecting import Addition, appended, joining
 from certifier.reading.writing import write_onnx
-from certifier.rules import registry
 from certifier.terms import Term
+from certifier.walk import Walk, key_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """A graph as far as it can be bounded: the network, or all refusals that keep it from being one.
+
+    `cut` are the nodes behind what is certified, `needed` those that the outputs depend on.
+    """
+
+    walk: Walk
+    needed: tuple[Node, ...]
+    cut: tuple[Node, ...]
+    refusals: tuple[UnsupportedNode, ...]
+    network: Network | None
 
 
 def build_network(graph: Graph, *, limits: Limits, cut_head: bool) -> Network:
-    """The network of a graph with one floating input and one output.
+    """The network of a graph with one floating input; several outputs are joined into one vector.
 
-    `cut_head` cuts a trailing Softmax or LogSoftmax over the class axis, or a Sigmoid of a single output: none of
-    them changes the real argmax or the side of the threshold.
+    `cut_head` cuts off a trailing Softmax or LogSoftmax over the class axis, or a Sigmoid of a single output: none of
+    them changes the real argmax or the side of the threshold.  Selections (ArgMax and the like) at an output are cut
+    off in any case, since the values before them are all that can have a bound.
     Raises: UnsupportedModel, UnsupportedNode, MalformedModel, ResourceLimitExceeded.
     """
+    found = survey(graph, limits=limits, cut_head=cut_head)
+    if found.network is None:
+        raise found.refusals[0]
+    return found.network
+
+
+def survey(graph: Graph, *, limits: Limits, cut_head: bool) -> Survey:
+    """The same, with all refusals collected instead of raised one at a time.
+
+    Raises: UnsupportedModel for what is the matter with the graph as a whole; MalformedModel, ResourceLimitExceeded.
+    """
     source = _only_input(graph)
-    if len(graph.outputs) != 1:
-        raise UnsupportedModel(
-            f"the graph has {len(graph.outputs)} outputs ({', '.join(graph.outputs)}); a network needs exactly one"
-        )
-    nodes = _needed(graph)
-    walk = _Walk(graph, source, limits, _readers(nodes))
+    nodes = needed_nodes(graph.nodes, graph.outputs)
+    walk = Walk(graph, source, limits, nodes)
     for node in nodes:
         walk.visit(node)
-    output = graph.outputs[0]
-    if output in walk.unbounded:
-        raise walk.unbounded[output]
-    head: Head = None
-    notes = list(graph.notes)
-    if cut_head:
-        head, output, cut = _head(walk, output)
-        if head is not None:
-            notes.append(
-                f"the trailing {cut[0].operator} is cut off: labels, margins and bounds speak of the logits before it, "
-                "which it does not reorder"
-            )
-            walk.kept = walk.kept[: -len(cut)]
-    if output not in walk.shapes:
-        raise UnsupportedModel(f"the output {output!r} does not depend on the input")
-    terms, kept = _reaching(walk.terms, output), walk.kept
-    served = replace(graph, nodes=tuple(kept), constants=walk.constants, outputs=(output,), inputs=(source,))
-    return Network(
-        input=source,
-        output=output,
-        output_shape=walk.shapes[output],
-        terms=terms,
-        served=served,
-        head=head,
-        notes=tuple(notes),
+    endings = _one_ending(walk, graph.outputs) if cut_head else None
+    if endings is None:
+        endings = [ending(walk, output, smooth=False, maximum=False) for output in graph.outputs]
+    blocked = {key: refusal for each in endings if isinstance(each, Blocked) for key, refusal in each.refusals.items()}
+    found = [each for each in endings if isinstance(each, Ending)]
+    return Survey(
+        walk=walk,
+        needed=tuple(nodes),
+        cut=tuple({key_of(node): node for each in found for node in each.cut}.values()),
+        refusals=tuple(blocked[key] for key in walk.refusals if key in blocked),
+        network=None if blocked else _network(walk, found, graph),
     )
 
 
@@ -75,189 +80,84 @@ def _only_input(graph: Graph) -> Tensor:
     source = graph.inputs[0]
     if source.dtype not in FLOATING:
         raise UnsupportedModel(
-            f"input {source.name!r} is of type {source.dtype}: there is no L2 ball around integers or strings; "
-            "export the model from its first floating-point tensor on"
+            f"input {source.name!r} is of type {source.dtype}: there is no L2 ball around integers or strings",
+            remedy="export the model from its first floating-point tensor on",
         )
     if math.prod(source.shape) == 0:
         raise UnsupportedModel(f"input {source.name!r} is empty")
     return source
 
 
-def _needed(graph: Graph) -> list[Node]:
-    """The nodes that the outputs depend on, in the graph's order."""
-    wanted, needed = set(graph.outputs), []
-    for node in reversed(graph.nodes):
+def needed_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that the outputs depend on, in order."""
+    wanted, needed = set(outputs), []
+    for node in reversed(nodes):
         if wanted & set(node.outputs):
             needed.append(node)
             wanted.update(node.inputs)
     return needed[::-1]
 
 
-def _readers(nodes: list[Node]) -> dict[str, set[str]]:
-    """The first outputs of the nodes that read each value."""
-    readers: dict[str, set[str]] = {}
-    for node in nodes:
-        for name in node.inputs:
-            readers.setdefault(name, set()).add(node.outputs[0])
-    return readers
+def _one_ending(walk: Walk, outputs: Sequence[str]) -> list[Ending | Blocked] | None:
+    """The endings of all outputs if they come to the same values once every head is cut off; None if they do not."""
+    found = [ending(walk, output, smooth=True, maximum=len(outputs) > 1) for output in outputs]
+    endings = [each for each in found if isinstance(each, Ending)]
+    apart = {(each.values, each.negated) for each in endings}
+    if len(endings) < len(found) or len(apart) != 1:
+        return None
+    # The largest of the logits is cut off only beside its place: alone it is what the model computes.
+    if any(each.takes_maximum for each in endings) and not any(each.selects for each in endings):
+        return None
+    return found
 
 
-class _Walk:
-    """One pass over the nodes: folds constants, recognises patterns, applies rules, and keeps what is to be served.
-
-    `unbounded` holds the values of nodes that no rule bounds alone, each with the refusal to raise if the output
-    depends on it.  They have neither shape nor term, and only a pattern that bounds them away may read them.
-    """
-
-    def __init__(self, graph: Graph, source: Tensor, limits: Limits, readers: dict[str, set[str]]) -> None:
-        self.graph, self.limits, self.readers = graph, limits, readers
-        self.unbounded: dict[str, UnsupportedNode] = {}
-        self.producers: dict[str, Node] = {}
-        self.constants: dict[str, AnyArray] = dict(graph.constants)
-        self.shapes: dict[str, tuple[int, ...]] = {source.name: source.shape}
-        self.dtypes: dict[str, str] = {source.name: source.dtype}
-        self.terms: list[Term] = []
-        self.kept: list[Node] = []
-        self.elements = sum(value.size for value in graph.constants.values())
-        self.names = {name for each in graph.nodes for name in (*each.inputs, *each.outputs)} | {source.name}
-
-    def visit(self, node: Node) -> None:
-        """Fold the node or apply its rule."""
-        live = [name for name in node.inputs if name in self.shapes]
-        unbounded = [name for name in node.inputs if name in self.unbounded]
-        unknown = [
-            name
-            for name in node.inputs
-            if name and name not in self.shapes and name not in self.constants and name not in self.unbounded
-        ]
-        if unknown:
-            raise UnsupportedNode(node.name, node.operator, f"reads {unknown[0]!r}, which nothing before it computes")
-        if self._recognise(node):
-            return
-        if unbounded:
-            self._postpone(node, self.unbounded[unbounded[0]])
-        elif node.domain == "" and node.operator in ("Shape", "Size") and live:
-            self._fold_shape(node)
-        elif not live and (node.operator in FOLDABLE or node.inputs):
-            self._keep(fold(node, self.constants, opset=self.graph.opset, limits=self.limits), node)
-        else:
-            try:
-                self._apply(node, live)
-            except UnsupportedNode as refusal:
-                if node.domain != "" or node.operator not in MAY_BE_INNER:
-                    raise
-                self._postpone(node, refusal)
-
-    def _recognise(self, node: Node) -> bool:
-        around = Surroundings(
-            producers=self.producers,
-            readers=self.readers,
-            outputs=set(self.graph.outputs),
-            shapes=self.shapes,
-            dtypes=self.dtypes,
-            constants=self.constants,
-            opset=self.graph.opset,
-            limits=self.limits,
-        )
-        term = recognise(node, around)
-        if term is not None:
-            self._add(node, (term,))
-        return term is not None
-
-    def _postpone(self, node: Node, refusal: UnsupportedNode) -> None:
-        """Refuse later, if no pattern takes the node in."""
-        for name in filter(None, node.outputs):
-            self._demand_fresh(name, node)
-            self.unbounded[name] = refusal
-        self._serve(node)
-
-    def _serve(self, node: Node) -> None:
-        self.kept.append(node)
-        self.producers[node.outputs[0]] = node
-
-    def _demand_fresh(self, name: str, node: Node) -> None:
-        """No two values share a name, not even a model's tensor and one that a rule made up."""
-        known = name in self.shapes or name in self.constants or name in self.unbounded
-        if known or (name in self.names and name not in node.outputs):
-            raise MalformedModel(f"node {node.name!r}: the name {name!r} is used for two different values")
-
-    def _fold_shape(self, node: Node) -> None:
-        shape = np.array(self.shapes[node.inputs[0]], dtype=np.int64)
-        if node.operator == "Size":
-            value = np.array(math.prod(shape.tolist()), dtype=np.int64)
-        else:
-            rank = len(shape)
-            start = int(node.attributes.get("start", 0))  # pyright: ignore[reportArgumentType]
-            end = int(node.attributes.get("end", rank))  # pyright: ignore[reportArgumentType]
-            value = shape[slice(start, end)]
-        self._keep({node.outputs[0]: value}, node)
-
-    def _keep(self, folded: dict[str, AnyArray], node: Node) -> None:
-        for name, value in folded.items():
-            self._demand_fresh(name, node)
-            self.elements += value.size
-            self.limits.demand("elements", self.elements, f"node {node.name!r}")
-        self.constants.update(folded)
-
-    def _apply(self, node: Node, live: list[str]) -> None:
-        entry = registry.find(node)
-        dtypes = {self.dtypes[name] for name in live}
-        if len(dtypes) > 1:
-            raise MalformedModel(f"node {node.name!r} mixes {' and '.join(sorted(dtypes))}")
-        site = registry.Site(
-            node=node,
-            shapes={name: self.shapes[name] for name in live},
-            constants={name: self.constants[name] for name in node.inputs if name in self.constants},
-            dtype=dtypes.pop() if dtypes else "float32",
-            limits=self.limits,
-        )
-        try:
-            terms = entry.apply(site)
-        except (ValueError, IndexError, OverflowError, MemoryError) as error:
-            # Shapes that do not fit one another surface as numpy errors inside a rule.
-            raise UnsupportedNode(node.name, node.operator, f"its shapes or attributes do not fit: {error}") from error
-        self._add(node, terms)
-
-    def _add(self, node: Node, terms: Sequence[Term]) -> None:
-        for term in terms:
-            self._demand_fresh(term.output, node)
-            self.limits.demand("value_elements", math.prod(term.shape), f"node {node.name!r}")
-            if min(term.shape, default=1) < 1:
-                raise UnsupportedNode(node.name, node.operator, "computes an empty tensor")
-            self.shapes[term.output], self.dtypes[term.output] = term.shape, term.dtype
-        self.terms.extend(terms)
-        self._serve(node)
+def _network(walk: Walk, endings: Sequence[Ending], graph: Graph) -> Network:
+    """The terms up to what the endings certify, and the nodes that compute it."""
+    wanted = dict.fromkeys((value, each.negated) for each in endings for value in each.values)
+    values = [_certified(walk, value, negated=negated) for value, negated in wanted]
+    notes = [*graph.notes, *dict.fromkeys(note for each in endings for note in each.notes)]
+    if len(values) < len(graph.outputs):
+        notes.append(f"the outputs {', '.join(graph.outputs)} come to the same values, which are certified once")
+    output = values[0]
+    if len(values) > 1:
+        notes.append(f"the values {', '.join(values)} are joined into one vector")
+        output = _visit(walk, joining(values, opset=graph.opset, taken=walk.names | set(walk.constants)))
+    if output == walk.source.name:
+        output = _visit(walk, appended("Identity", output, opset=graph.opset, taken=walk.names | set(walk.constants)))
+    if output not in walk.shapes:
+        raise UnsupportedModel(f"the output {output!r} does not depend on the input")
+    kept = tuple(needed_nodes(walk.kept, (output,)))
+    served = replace(graph, nodes=kept, constants=walk.constants, outputs=(output,), inputs=(walk.source,))
+    heads: list[Head] = [each.head for each in endings if each.head is not None]
+    return Network(
+        input=walk.source,
+        output=output,
+        output_shape=walk.shapes[output],
+        terms=_reaching(walk.terms, output),
+        served=served,
+        head=heads[0] if heads else None,
+        joined=len(values) > 1,
+        notes=tuple(notes),
+    )
 
 
-_RESHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
-"""What may follow a head without changing its numbers or their order."""
+def _certified(walk: Walk, value: str, *, negated: bool) -> str:
+    if not negated:
+        return value
+    taken = walk.names | set(walk.constants)
+    return _visit(walk, appended("Neg", value, opset=walk.graph.opset, taken=taken))
 
 
-def _head(walk: _Walk, output: str) -> tuple[Head, str, list[Node]]:
-    """The trailing function that may be cut, the value before it, and the nodes from it to the end."""
-    cut: list[Node] = []
-    value = output
-    for last in reversed(walk.kept):
-        if last.outputs[0] != value or last.domain != "" or last.inputs[0] not in walk.shapes:
-            break
-        cut.insert(0, last)
-        value = last.inputs[0]
-        if last.operator not in _RESHAPING:
-            head = _head_kind(last, walk.shapes[value])
-            return (head, value, cut) if head is not None else (None, output, [])
-    return None, output, []
-
-
-def _head_kind(node: Node, shape: tuple[int, ...]) -> Head:
-    if node.operator in ("Softmax", "LogSoftmax"):
-        default = -1 if node.since >= 13 else 1
-        axis = int(node.attributes.get("axis", default)) % max(len(shape), 1)  # pyright: ignore[reportArgumentType]
-        spans = shape[axis] if node.since >= 13 else math.prod(shape[axis:])
-        # Over all outputs at once: only then is the argmax over the row unchanged.
-        return "softmax" if spans == math.prod(shape) else None
-    if node.operator == "Sigmoid" and math.prod(shape) == 1:
-        return "sigmoid"
-    return None
+def _visit(walk: Walk, addition: Addition) -> str:
+    """The value that further nodes compute."""
+    walk.constants.update(addition.constants)
+    for node in addition.nodes:
+        walk.names.update(node.outputs)
+        walk.visit(node)
+        refusal = walk.refusals.get(key_of(node))
+        if refusal is not None:
+            raise refusal
+    return addition.output
 
 
 def _reaching(terms: list[Term], output: str) -> tuple[Term, ...]:

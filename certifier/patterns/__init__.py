@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from certifier.graph import Node
 from certifier.patterns import activations, normalisations
-from certifier.patterns.matching import MAY_BE_INNER, Surroundings
+from certifier.patterns.matching import Surroundings
 from certifier.terms import Term
 
-__all__ = ["MAY_BE_INNER", "Surroundings", "recognise"]
+__all__ = ["Surroundings", "recognise"]
 
 
 def recognise(root: Node, around: Surroundings) -> Term | None:

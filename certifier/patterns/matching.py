@@ -16,9 +16,6 @@ from certifier.reading.folding import fold
 
 Floats = NDArray[np.float64]
 
-MAY_BE_INNER = frozenset({"Div", "Mul", "Pow", "Reciprocal", "Sqrt"})
-"""Operators that have no bound alone but may be part of a pattern that has one."""
-
 PRECISIONS = ("float32", "float64")
 """What patterns are recognised in: in half precision their intermediate values overflow too early."""
 

@@ -1,19 +1,19 @@
-"""Which outputs of a model are certified: one of them, or several side by side as one vector."""
+"""Which outputs of a model are certified, and the nodes that put several values side by side as one vector."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx.defs
 
 from certifier.errors import InvalidInput
-from certifier.graph import Graph, Node
+from certifier.graph import Array, Graph, Node
 
 
 def with_outputs(graph: Graph, wanted: Sequence[str] | None) -> Graph:
-    """The graph with the wanted outputs only (None: all); several are flattened and joined into one vector.
+    """The graph with the wanted outputs only (None: all), in the order that they are named in.
 
     Raises: InvalidInput for a name that is no output of the graph, or is given twice.
     """
@@ -27,31 +27,47 @@ def with_outputs(graph: Graph, wanted: Sequence[str] | None) -> Graph:
     if set(names) != set(graph.outputs):
         dropped = ", ".join(name for name in graph.outputs if name not in names)
         notes = (*notes, f"certified for the outputs {', '.join(names)} only; not for {dropped}")
-    if len(names) == 1:
-        return replace(graph, outputs=names, notes=notes)
-    return _joined(replace(graph, notes=(*notes, f"the outputs {', '.join(names)} are joined into one vector")), names)
+    return replace(graph, outputs=names, notes=notes)
 
 
-def _joined(graph: Graph, names: tuple[str, ...]) -> Graph:
-    taken = {name for node in graph.nodes for name in (*node.inputs, *node.outputs)} | set(graph.constants)
-    taken |= {tensor.name for tensor in graph.inputs}
-    prefix = "joined_outputs"
-    while any(name.startswith(prefix) for name in taken):
-        prefix += "_"
+@dataclass(frozen=True, kw_only=True)
+class Addition:
+    """Nodes to be added behind others, the constants that they read, and the value that they compute."""
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    output: str
+
+
+def joining(names: Sequence[str], *, opset: int, taken: Set[str]) -> Addition:
+    """The values `names`, flattened, one after another."""
+    prefix = _fresh("joined_outputs", taken)
     shape = f"{prefix}_shape"
     parts = tuple(f"{prefix}_{position}" for position in range(len(names)))
-    reshapes = [_node(graph, "Reshape", (name, shape), part, {}) for name, part in zip(names, parts, strict=True)]
-    concat = _node(graph, "Concat", parts, prefix, {"axis": 1})
-    constants = {**graph.constants, shape: np.array([1, -1], dtype=np.int64)}
-    return replace(graph, nodes=(*graph.nodes, *reshapes, concat), outputs=(prefix,), constants=constants)
+    reshapes = [_node(opset, "Reshape", (name, shape), part, {}) for name, part in zip(names, parts, strict=True)]
+    concat = _node(opset, "Concat", parts, prefix, {"axis": 1})
+    return Addition(nodes=(*reshapes, concat), constants={shape: np.array([1, -1], dtype=np.int64)}, output=prefix)
 
 
-def _node(graph: Graph, operator: str, inputs: tuple[str, ...], output: str, attributes: dict[str, object]) -> Node:
+def appended(operator: str, name: str, *, opset: int, taken: Set[str]) -> Addition:
+    """One operator of one value."""
+    output = _fresh(f"{operator.lower()}_output", taken)
+    return Addition(nodes=(_node(opset, operator, (name,), output, {}),), constants={}, output=output)
+
+
+def _fresh(wanted: str, taken: Set[str]) -> str:
+    """A name that no other one begins with."""
+    while any(name.startswith(wanted) for name in taken):
+        wanted += "_"
+    return wanted
+
+
+def _node(opset: int, operator: str, inputs: tuple[str, ...], output: str, attributes: dict[str, object]) -> Node:
     return Node(
         name=output,
         operator=operator,
         domain="",
-        since=onnx.defs.get_schema(operator, graph.opset, "").since_version,
+        since=onnx.defs.get_schema(operator, opset, "").since_version,
         inputs=inputs,
         outputs=(output,),
         attributes=attributes,

@@ -35,8 +35,12 @@ class Site:
     limits: Limits
 
     def refuse(self, reason: str, *, remedy: str | None = None) -> UnsupportedNode:
-        """The error to raise when the node cannot be bounded; `reason` and `remedy` are for people."""
-        return UnsupportedNode(self.node.name, self.node.operator, reason, remedy=remedy)
+        """The error to raise when the node cannot be bounded; `reason` and `remedy` are for people.
+
+        Without a remedy it is that of the operator, where there is one.
+        """
+        node = self.node
+        return UnsupportedNode(node.name, node.operator, reason, remedy=remedy or REMEDIES.get(node.operator))
 
     def has(self, index: int) -> bool:
         """Whether input number `index` is given at all."""
@@ -140,6 +144,7 @@ REMEDIES = {
     **dict.fromkeys(_DISCONTINUOUS.split(), _INSIDE),
     **dict.fromkeys(_UNBOUNDED.split(), _INSIDE),
     **dict.fromkeys(_STATEFUL.split(), _UNROLLED),
+    "Cast": _INSIDE,
     "QuantizeLinear": "export the model before quantising it",
     "DynamicQuantizeLinear": "export the model before quantising it",
 }

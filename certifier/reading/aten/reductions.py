@@ -47,13 +47,13 @@ def _extreme(call: Call) -> str:
 
 @aten("max", "min")
 def max_(call: Call, self: object, dim: object = None, keepdim: object = False, *, other: object = None) -> object:
-    """The extreme entry of all; along an axis with its place (which must go unread); or of two tensors."""
+    """The extreme entry of all; along an axis with its place; or of two tensors."""
     ref = call.tensor(self, "self")
     if isinstance(dim, Ref) or other is not None:
         return extremum(call, ref, dim if other is None else other)
     if dim is None:
         return reduced(call, _extreme(call), ref, None, False)
-    return reduced(call, _extreme(call), ref, call.axis(dim, ref.rank), keepdim), None
+    return reduced(call, _extreme(call), ref, call.axis(dim, ref.rank), keepdim), _place(call, ref, dim, keepdim)
 
 
 @aten("logsumexp")
@@ -66,12 +66,15 @@ def logsumexp(call: Call, self: object, dim: object, keepdim: object = False) ->
 def argmax(call: Call, self: object, dim: object = None, keepdim: object = False) -> Ref:
     """The place of the extreme entry."""
     ref = call.tensor(self, "self")
-    operator = "ArgMax" if call.operator == "argmax" else "ArgMin"
     if dim is None:
         ref, dim = call.reshape(ref, (ref.size,)), 0
-    return call.emit(
-        operator, [ref], {"axis": call.axis(dim, ref.rank), "keepdims": int(call.flag(keepdim, "keepdim"))}
-    )
+    return _place(call, ref, dim, keepdim)
+
+
+def _place(call: Call, ref: Ref, dim: object, keepdim: object) -> Ref:
+    operator = "ArgMax" if "max" in call.operator else "ArgMin"
+    attributes = {"axis": call.axis(dim, ref.rank), "keepdims": int(call.flag(keepdim, "keepdim"))}
+    return call.emit(operator, [ref], attributes)
 
 
 @aten("any", "all")
