@@ -8,6 +8,7 @@ from certifier.rules import (  # noqa: F401  (importing a family registers its r
     movements,
     normalisations,
     poolings,
+    recurrent,
     reductions,
     resizing,
     steep,

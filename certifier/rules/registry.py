@@ -132,7 +132,7 @@ _DISCONTINUOUS = """ArgMax ArgMin And Binarizer BitShift BitwiseAnd BitwiseNot B
     DynamicQuantizeLinear Equal Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Mod NonMaxSuppression
     NonZero Not OneHot Or QuantizeLinear Round Shrink Sign ThresholdedRelu TopK Unique Where Xor"""
 _UNBOUNDED = "Acos Acosh Asin Atanh Cosh ReduceLogSum ReduceProd ReduceSumSquare Sinh Tan"
-_STATEFUL = "GRU If LSTM Loop RNN Scan"
+_STATEFUL = "If Loop Scan"
 _UNIMPLEMENTED_NORMS = {
     "LRN": "its constant depends on the input's size, and no rule bounds it",
     "LpNormalization": "it divides by a norm without a floor, so its slope is unbounded near zero",
@@ -153,7 +153,7 @@ REMEDIES = {
 REFUSED = {
     **{name: f"{name} is discontinuous, so it has no Lipschitz constant" for name in _DISCONTINUOUS.split()},
     **{name: f"{name} has an unbounded slope, so it has no global Lipschitz constant" for name in _UNBOUNDED.split()},
-    **{name: f"{name} is a loop, a branch or a recurrence, which no rule bounds" for name in _STATEFUL.split()},
+    **{name: f"{name} is a loop or a branch, which no rule bounds" for name in _STATEFUL.split()},
     **_UNIMPLEMENTED_NORMS,
 }
 """Operators that are refused on purpose, with the reason that a user reads."""

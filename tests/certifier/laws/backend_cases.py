@@ -78,7 +78,8 @@ def _evaluate(model: onnx.ModelProto, inputs: list[Any], position: int) -> np.nd
     single.graph.output.append(kept)
     if single.graph.node[0].op_type != "Split":
         # Optional outputs that nobody asks for; a Split's outputs say into how many parts it splits.
-        del single.graph.node[0].output[position + 1 :]
+        outputs = single.graph.node[0].output
+        del outputs[list(outputs).index(kept.name) + 1 :]
     inputs = [numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in inputs]
     live = next((i for i, value in enumerate(inputs) if _is_floating(value)), 0)
     for value, given in zip(model.graph.input, inputs, strict=True):
