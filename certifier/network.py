@@ -15,6 +15,7 @@ from certifier.flow import Head, Network
 from certifier.graph import FLOATING, Graph, Node, Tensor
 from certifier.heads import Blocked, Ending, ending
 from certifier.limits import Limits
+from certifier.patterns import with_composites
 from certifier.reading.selecting import Addition, appended, joining
 from certifier.reading.writing import write_onnx
 from certifier.terms import Term
@@ -133,7 +134,7 @@ def _network(walk: Walk, endings: Sequence[Ending], graph: Graph) -> Network:
         input=walk.source,
         output=output,
         output_shape=walk.shapes[output],
-        terms=_reaching(walk.terms, output),
+        terms=_reaching(with_composites(_reaching(walk.terms, output), walk.source), output),
         served=served,
         head=heads[0] if heads else None,
         joined=len(values) > 1,
@@ -160,7 +161,7 @@ def _visit(walk: Walk, addition: Addition) -> str:
     return addition.output
 
 
-def _reaching(terms: list[Term], output: str) -> tuple[Term, ...]:
+def _reaching(terms: Sequence[Term], output: str) -> tuple[Term, ...]:
     """The terms that `output` depends on."""
     wanted, kept = {output}, []
     for term in reversed(terms):

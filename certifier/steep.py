@@ -32,6 +32,8 @@ class Steep(Elementwise):
     ends: Callable[[Array, Array], tuple[Ends, Ends]]
     """(slopes, values) at lower and upper ends, unordered and as computed; NaN where the function is not smooth."""
     smooth_on: str
+    exponent: float | None
+    """p where the function is x^p: 2, ½ for the root, -1 for the inverse; None for others."""
 
     def slopes_on(self, lower: Array, upper: Array) -> Ends:
         return _hull(self.ends, lower, upper, 0)
@@ -60,6 +62,7 @@ def _made(
     ulps: float,
     absolute_ulps: float,
     image: tuple[float, float],
+    exponent: float | None,
 ) -> Steep:
     return Steep(
         name=name,
@@ -72,6 +75,7 @@ def _made(
         image=image,
         ends=ends,
         smooth_on=smooth_on,
+        exponent=exponent,
     )
 
 
@@ -94,6 +98,7 @@ def exponential() -> Steep:
         ulps=16.0,
         absolute_ulps=0.0,
         image=(0.0, math.inf),
+        exponent=None,
     )
 
 
@@ -108,6 +113,7 @@ def logarithm() -> Steep:
         ulps=16.0,
         absolute_ulps=16.0,
         image=(-math.inf, math.inf),
+        exponent=None,
     )
 
 
@@ -125,6 +131,7 @@ def square_root() -> Steep:
         ulps=2.0,
         absolute_ulps=0.0,
         image=(0.0, math.inf),
+        exponent=0.5,
     )
 
 
@@ -144,6 +151,7 @@ def reciprocal() -> Steep:
         ulps=2.0,
         absolute_ulps=0.0,
         image=(-math.inf, math.inf),
+        exponent=-1.0,
     )
 
 
@@ -184,6 +192,7 @@ def power(exponent: float) -> Steep:
         ulps=2.0 if exponent == 2 else 16.0 + 2 * abs(exponent),
         absolute_ulps=0.0,
         image=(0.0, math.inf) if even or not whole else (-math.inf, math.inf),
+        exponent=exponent,
     )
 
 

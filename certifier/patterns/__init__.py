@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from certifier.graph import Node
-from certifier.patterns import activations, normalisations
+from certifier.patterns import activations, normalisations, selections
+from certifier.patterns.composites import with_composites
 from certifier.patterns.matching import Surroundings
 from certifier.terms import Term
 
-__all__ = ["Surroundings", "recognise"]
+__all__ = ["Surroundings", "recognise", "with_composites"]
 
 
 def recognise(root: Node, around: Surroundings) -> Term | None:
@@ -15,7 +16,11 @@ def recognise(root: Node, around: Surroundings) -> Term | None:
 
     Every inner value is read inside the pattern alone, and the nodes and the term were evaluated side by side.
     """
-    if root.operator not in ("Mul", "Div") or root.domain != "":
+    if root.domain != "":
+        return None
+    if root.operator == "TopK":
+        return selections.match(root, around)
+    if root.operator not in ("Mul", "Div"):
         return None
     if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):
         return None

@@ -145,6 +145,7 @@ REMEDIES = {
     **dict.fromkeys(_UNBOUNDED.split(), _INSIDE),
     **dict.fromkeys(_STATEFUL.split(), _UNROLLED),
     "Cast": _INSIDE,
+    "TopK": f"read only its values, with its attribute sorted set, or {_INSIDE}",
     "QuantizeLinear": "export the model before quantising it",
     "DynamicQuantizeLinear": "export the model before quantising it",
 }
@@ -155,6 +156,7 @@ REFUSED = {
     **{name: f"{name} has an unbounded slope, so it has no global Lipschitz constant" for name in _UNBOUNDED.split()},
     **{name: f"{name} is a loop or a branch, which no rule bounds" for name in _STATEFUL.split()},
     **_UNIMPLEMENTED_NORMS,
+    "TopK": "TopK is continuous only in its sorted values: the places of entries, and values in no order, jump",
 }
 """Operators that are refused on purpose, with the reason that a user reads."""
 

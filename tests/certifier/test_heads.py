@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[list[Step], dict[str, Any], str]] = {
         "ArgMin",
     ),
     "computes with all that TopK selects": (
-        [("TopK", ["z", "two"], ["v", "i"], {}), ("Exp", ["v"], ["o"], {})],
+        [("TopK", ["z", "two"], ["v", "i"], {}), ("Cast", ["i"], ["p"], {"to": FLOAT}), ("Exp", ["p"], ["o"], {})],
         {"o": None},
         "other entries than the largest",
     ),

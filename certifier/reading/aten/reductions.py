@@ -97,13 +97,25 @@ def topk(
 ) -> tuple[Ref, ...]:
     """The k most extreme entries along an axis and their places."""
     ref = call.tensor(self, "self")
-    attributes = {
-        "axis": call.axis(dim, ref.rank),
-        "largest": int(call.flag(largest, "largest")),
-        "sorted": int(call.flag(sorted, "sorted")),
-    }
-    count = call.integers_constant([call.integer(k, "k")], "k")
-    return call.emitter.node("TopK", [ref, count], attributes, outputs=2, name=call.where)
+    ordered = call.flag(sorted, "sorted")
+    return _first(call, ref, call.axis(dim, ref.rank), call.integer(k, "k"), largest=largest, ordered=ordered)
+
+
+@aten("sort")
+def sort(
+    call: Call, self: object, dim: object = -1, descending: object = False, *, stable: object = None
+) -> tuple[Ref, ...]:
+    """All entries along an axis in order, and their places; among equal entries their places may be others."""
+    ref = call.tensor(self, "self")
+    axis = call.axis(dim, ref.rank)
+    return _first(call, ref, axis, ref.shape[axis], largest=descending, ordered=True)
+
+
+def _first(call: Call, ref: Ref, axis: int, count: int, *, largest: object, ordered: bool) -> tuple[Ref, ...]:
+    attributes = {"axis": axis, "largest": int(call.flag(largest, "the direction")), "sorted": int(ordered)}
+    return call.emitter.node(
+        "TopK", [ref, call.integers_constant([count], "k")], attributes, outputs=2, name=call.where
+    )
 
 
 @aten("norm")

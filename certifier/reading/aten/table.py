@@ -36,7 +36,7 @@ REFUSED = {
     **dict.fromkeys(("rand", "randn", "randint", "bernoulli", "normal", "uniform", "multinomial", "randperm"), _RANDOM),
     **dict.fromkeys(("rand_like", "randn_like", "native_dropout_backward", "poisson", "exponential"), _RANDOM),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _RECURRENT),
-    **dict.fromkeys(("sort", "argsort", "nonzero", "unique", "_unique2", "masked_select", "searchsorted"), _SEARCH),
+    **dict.fromkeys(("argsort", "nonzero", "unique", "_unique2", "masked_select", "searchsorted"), _SEARCH),
     **dict.fromkeys(("fft_fft", "fft_rfft", "fft_ifft", "fft_irfft", "_fft_r2c", "_fft_c2c", "_fft_c2r"), _COMPLEX),
 }
 """Operators that are refused on purpose, with the reason that a user reads."""

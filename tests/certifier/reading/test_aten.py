@@ -58,6 +58,7 @@ CASES: list[Case] = [
     ("shrink", MATRIX, lambda x: F.softshrink(x, 0.3) + F.hardshrink(x, 0.4) + F.tanhshrink(x)),
     ("threshold", MATRIX, lambda x: F.threshold(x, 0.1, 0.1) + F.threshold(x, 0.1, 5.0)),
     ("softmax", MATRIX, lambda x: F.softmax(x, 1) + F.log_softmax(x, -1) + F.softmin(x, 2)),
+    ("sort", MATRIX, lambda x: x.sort(-1)[0] + torch.sort(x, dim=1, descending=True, stable=True)[0]),
     ("glu", MATRIX, lambda x: F.glu(x, -1)),
     ("linear", (1, 4), lambda x: F.linear(x, V.T, V[0]) + F.linear(x, V.T)),
     ("linear three axes", MATRIX, lambda x: F.linear(x, V.T, V[0])),
