@@ -102,6 +102,11 @@ class ProductBound:
         merges = any(isinstance(part.operator, Sum) for part in expansion)
         return expansion if merges or len(expansion) == 1 else None
 
+    def lipschitz_upper(self, value: str) -> float:
+        """||v(x) - v(y)|| <= result ||x - y|| for the value of this name."""
+        known = self._constants.get(value)
+        return self._through(self.paths.chain(value)) if known is None else known
+
     def constants(self) -> Constants:
         """The constants of the outputs: of the whole vector, of every output and of every pair."""
         output = self.network.output

@@ -17,6 +17,7 @@ from math import lcm, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.proof.frequencies import Torus, grid
 from certifier.proof.gram import grams, magnitude_norm_upper, scaled
 from certifier.proof.phases import PHASE_ERROR, cosine_sine
 from certifier.proof.rounding import (
@@ -125,7 +126,7 @@ class TorusProof:
         self._taps_matrix = np.ascontiguousarray(self._kernel.reshape(len(self._kernel), -1))
         self._rows = rows
         self.order = min(rows, self._aliases * columns)
-        self._coarse = _representatives([axis.size // axis.stride for axis in self._axes])
+        self._coarse = Torus(tuple(axis.size // axis.stride for axis in self._axes)).frequencies
         self.frequencies = len(self._coarse)
         self._kept: tuple[NDArray, Float] | None = None
 
@@ -274,8 +275,8 @@ class TorusProof:
         is an integer, reduced exactly.
         """
         denominator = lcm(*(axis.size for axis in self._axes))
-        aliases = _grid([axis.stride for axis in self._axes])
-        taps = _grid([len(axis.offsets) for axis in self._axes])
+        aliases = grid([axis.stride for axis in self._axes])
+        taps = grid([len(axis.offsets) for axis in self._axes])
         total = np.zeros((len(frequencies), len(aliases), len(taps)), dtype=np.int64)
         for position, axis in enumerate(self._axes):
             fine = self._coarse[frequencies, position, None] + axis.size // axis.stride * aliases[:, position]
@@ -283,15 +284,3 @@ class TorusProof:
             total += (fine[:, :, None] * offset) % axis.size * (denominator // axis.size)
             total %= denominator
         return cosine_sine(total.reshape(-1, len(taps)), denominator)
-
-
-def _grid(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """All index tuples, last axis fastest. Shapes: (∏ sizes, axes)."""
-    return np.stack(np.unravel_index(np.arange(prod(sizes)), tuple(sizes)), axis=1).astype(np.int64)
-
-
-def _representatives(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """One frequency k of each pair {k, -k} modulo the sizes, the first of the two. Shapes: (F, axes)."""
-    every = _grid(sizes)
-    opposite = np.ravel_multi_index(tuple(((-every) % np.asarray(sizes)).T), tuple(sizes))
-    return every[np.arange(len(every)) <= opposite]

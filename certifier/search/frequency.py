@@ -1,0 +1,99 @@
+"""Multipliers for `certifier.proof.frequency`, by gradient descent through its recursion. Untrusted.
+
+Adam on the parameters of all activations at once, for the mean logarithm of the pair constants; the best point seen is
+kept.  PyTorch is imported when a search starts: proofs and their checks do without it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.proof.frequency.steps import Segment
+
+if TYPE_CHECKING:
+    from certifier.search.recursion import Recursion
+
+RATE = 0.15
+ITERATIONS = 400
+WHOLE_NUMBERS = 2**19
+"""Of the largest stack of matrices: beyond, steps are taken on a thinned torus, and only their result carried over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The arrays of the best witness seen, what the search thinks of it (a logarithm), and how many steps it took."""
+
+    arrays: Mapping[str, NDArray[np.float64]]
+    estimate: float
+    iterations: int
+
+
+def descend(segments: Sequence[Segment], *, numbers: int, seconds: float, progress: Callable[[float], None]) -> Found:
+    """The best multipliers found in about `seconds`.
+
+    `numbers` is the size of the largest stack of matrices.
+    """
+    import torch
+
+    from certifier.search.recursion import Recursion, thin_sizes
+
+    deadline = time.monotonic() + seconds
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    whole = Recursion(segments, thinned=False, device=device)
+    if numbers <= WHOLE_NUMBERS or all(thin_sizes(segment) == segment.sizes for segment in segments):
+        return _adam(whole, deadline, progress)
+    thin = Recursion(segments, thinned=True, device=device)
+    found = _adam(thin, deadline, progress)
+    with torch.no_grad():
+        first = _found(whole, found.iterations)
+        for mine, theirs in zip(whole.every, thin.every, strict=True):
+            mine.copy_(theirs)
+        last = _found(whole, found.iterations)
+    return last if last.estimate < first.estimate else first
+
+
+def _found(recursion: Recursion, iterations: int) -> Found:
+    loss, arrays = recursion.evaluate()
+    plain = {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
+    return Found(arrays=plain, estimate=float(loss.detach()), iterations=iterations)
+
+
+def _adam(recursion: Recursion, deadline: float, progress: Callable[[float], None]) -> Found:
+    """The best point seen; the rate falls to a hundredth along a cosine, as time or steps run out."""
+    import torch
+
+    with torch.no_grad():
+        best = _found(recursion, 0)
+    if not recursion.every:
+        return best
+    optimiser = torch.optim.Adam(recursion.every, lr=RATE, betas=(0.9, 0.99))
+    began = time.monotonic()
+    for done in range(ITERATIONS):
+        share = max(done / ITERATIONS, (time.monotonic() - began) / max(deadline - began, 1e-9))
+        if share >= 1:
+            break
+        progress(share)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        optimiser.zero_grad(set_to_none=True)
+        try:
+            loss, arrays = recursion.evaluate()
+        except (FloatingPointError, RuntimeError):
+            # A factorisation failed: the best point so far remains.
+            break
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            break
+        if value < best.estimate or done == 0:
+            plain = {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
+            best = Found(arrays=plain, estimate=value, iterations=done)
+        loss.backward()
+        optimiser.step()
+    return Found(arrays=best.arrays, estimate=best.estimate, iterations=done + 1)

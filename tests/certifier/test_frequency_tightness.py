@@ -1,0 +1,71 @@
+"""How much the frequency method gains, counted in steps of search and never in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from certifier.bounds import ProductBound
+from certifier.frequencies.method import check, search
+from certifier.search import frequency as descent
+from tests.building import Model, single
+from tests.certifier.dense_multipliers import dense_mean_pair
+from tests.certifier.preparing import mean_pair, prepared
+
+SECONDS = 120.0
+
+
+def convolutions(seed: int, *, kind: str, size: int = 6, channels: int = 3) -> Model:
+    """Three zero-padded 3×3 convolutions with activations, and a matrix."""
+    generator = np.random.default_rng(seed)
+    model = Model(2, size, size, opset=20)
+    before, side = 2, size
+    for layer in range(3):
+        stride = 2 if kind == "strided" and layer == 1 else 1
+        kernel = single(generator.standard_normal((channels, before, 3, 3)) / np.sqrt(9 * before))
+        model.then("Conv", kernel, pads=[1, 1, 1, 1], strides=[stride, stride])
+        model.then("Gelu" if kind == "gelu" else "Relu")
+        before, side = channels, -(-side // stride)
+    model.then("Flatten")
+    model.linear(single(generator.standard_normal((3, channels * side**2)) / np.sqrt(channels) / side))
+    return model
+
+
+def close_to_the_dense_optimum(monkeypatch, kind: str, *, size: int, channels: int, steps: int) -> None:
+    monkeypatch.setattr(descent, "ITERATIONS", 250)
+    model = convolutions(1, kind=kind, size=size, channels=channels)
+    network, norms = prepared(model.data())
+    product = ProductBound(network, norms)
+    witness = search(network, product, seconds=SECONDS, seed=0)
+    ours = mean_pair(check(network, witness, norms))
+    given, best = dense_mean_pair(network, witness, steps=steps)
+    assert given <= ours * (1 + 1e-9)
+    assert best <= given * (1 + 1e-6)
+    assert ours <= 1.15 * best
+    assert ours <= 0.7 * mean_pair(product.constants())
+
+
+@pytest.mark.parametrize("kind", ["plain", "gelu"])
+def test_zero_padding_costs_little_against_the_dense_optimum(monkeypatch, kind):
+    """With the same multipliers never below the dense network's, and within 15 % of the best per-channel ones."""
+    close_to_the_dense_optimum(monkeypatch, kind, size=8, channels=3, steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("kind", "size", "channels"), [("strided", 12, 3), ("plain", 8, 8)])
+def test_zero_padding_costs_little_on_larger_networks(monkeypatch, kind, size, channels):
+    close_to_the_dense_optimum(monkeypatch, kind, size=size, channels=channels, steps=40)
+
+
+@pytest.mark.needs_shared
+@pytest.mark.slow
+def test_a_public_residual_network_reaches_its_target(shared, monkeypatch):
+    """resnet_2b: mean pair constant at most 54 (product of norms 1.3e3)."""
+    monkeypatch.setattr(descent, "ITERATIONS", 150)
+    path = shared / "models/stanleybak/vnncomp2021/benchmarks/cifar10_resnet/onnx/resnet_2b.onnx"
+    network, norms = prepared(path.read_bytes())
+    product = ProductBound(network, norms)
+    witness = search(network, product, seconds=SECONDS, seed=0)
+    assert mean_pair(check(network, witness, norms)) <= 54.0
+    assert witness.header == {"origin": "input.1", "tori": [[36, 36]], "cuts": []}
