@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certifier.box import OUTSIDE
+from certifier.bounds import ProductBound
+from certifier.box import OUTSIDE, Box
 from certifier.certification import INSIDE_THE_BOX
-from certifier.documents import CertifyOptions, InputBox
+from certifier.documents import CertifyOptions, InputBox, Preprocessing
 from certifier.errors import InvalidInput, UnsupportedNode
-from tests.building import Model, certify_bytes, certify_model, predictor_of, single
+from certifier.limits import Limits
+from certifier.network import build_network
+from certifier.norms import Norms
+from certifier.ranges import needs_range, with_ranges
+from certifier.reading.onnx import read_onnx
+from certifier.search.hints import CarriedVectors
+from certifier.search.state import SearchState
+from tests.building import SEAL, Model, certify_bytes, certify_model, predictor_of, single
 
 
 def inside(lower: object, upper: object, **others: object) -> CertifyOptions:
@@ -194,8 +202,37 @@ def test_radii_hold_inside_the_box_and_are_zero_outside():
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     moved = np.clip(np.array([0.9, 0.1]) + rows[0].radius * directions, -1, 1)
     assert ((moved**2)[:, 0] > (moved**2)[:, 1]).all()
-    with pytest.raises(InvalidInput, match="outside of the input box"):
-        predictor.compare(np.array([[0.0, 0.0]]), np.array([[0.0, 1.5]]))
+    with pytest.raises(InvalidInput, match="row 1: the input lies outside of the input box"):
+        predictor.compare(np.zeros((2, 2)), np.array([[0.0, 1.0], [0.0, 1.5]]))
+
+
+def test_a_row_on_the_border_is_inside_but_not_if_preprocessing_may_round_it_out():
+    """-0.0 is the border 0 as well; the row before the border's is inside whatever was rounded."""
+    predictor = predictor_of(certify_model(classifier(), options=inside([-0.0, 0.0], [1.0, 1.0])))
+
+    def reasons(rows: object, preprocessing: Preprocessing | None) -> list[str | None]:
+        answers = predictor.predict(np.asarray(rows), epsilon=None, preprocessing=preprocessing)
+        assert all((answer.because == OUTSIDE) <= (answer.radius == 0) for answer in answers)
+        return [answer.because for answer in answers]
+
+    rows = [[1.0, 0.0], [1.0, -0.0], [np.nextafter(1.0, 2.0), 0.0], [1.0, -1e-300], [0.9, 0.1]]
+    assert [reason == OUTSIDE for reason in reasons(rows, None)] == [False, False, True, True, False]
+    scaled = reasons([[3.0, 0.3], [2.7, 0.3]], Preprocessing(std=[3.0]))
+    assert [reason == OUTSIDE for reason in scaled] == [True, False]
+
+
+def test_a_constant_that_holds_on_a_range_stays_out_of_the_error_analysis():
+    """An execution may leave the range by its rounding."""
+    model = Model(2)
+    model.then("Tanh")
+    model.add("Mul", model.output, model.add("Exp", model.output))
+    graph = read_onnx(model.data(), limits=Limits())
+    norms = Norms(state=SearchState(), seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
+    network = build_network(graph, limits=Limits(), cut_head=False)
+    network = with_ranges(network, Box.of(None, network.input), norms.norm_upper)
+    gains = ProductBound(network, norms).gains()
+    assert {term.output in gains for term in network.terms if needs_range(term)} == {False}
+    assert {term.output in gains for term in network.terms if not needs_range(term)} == {True}
 
 
 def test_a_regressor_outside_of_its_box_has_no_bounds():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,10 +15,11 @@ from certifier.limits import Limits
 from certifier.network import build_network
 from certifier.operators import Composed, Diagonal, Identity, Kronecker, Placed, Rearrange
 from certifier.products import Bilinear, EntrywiseForm, MatrixForm
-from certifier.proof.reach import Reach, factors_of, reach_of
+from certifier.proof.reach import Reach, _middle_and_radius, _through, factors_of, reach_of
 from certifier.proof.structure import schur_upper
 from certifier.ranges import with_ranges
 from certifier.reading.onnx import read_onnx
+from certifier.terms import Affine
 from tests.building import Model, single
 
 
@@ -135,6 +138,58 @@ def test_affine_maps_over_a_box_are_tight():
     np.testing.assert_allclose(reach.upper, upper, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("ends", [(-1.0, 2.0**-60), (2.0**-60, 1.0), (-0.1, 0.3), (-1e308, 1e308)])
+def test_the_middle_and_the_radius_cover_both_ends(ends):
+    middle, radius = _middle_and_radius(Reach.box(np.array([ends[0]]), np.array([ends[1]])))
+    centre, distance = Fraction(float(middle[0])), Fraction(float(radius[0]))
+    assert centre - distance <= Fraction(ends[0]) and Fraction(ends[1]) <= centre + distance
+    assert distance <= (Fraction(ends[1]) - Fraction(ends[0])) * Fraction(3, 4)
+
+
+def grouped(*lengths: float) -> Reach:
+    """Pairs of unbounded entries, whose lengths are bounded."""
+    count = len(lengths)
+    everything = np.full(2 * count, np.inf)
+    return Reach.of(-everything, everything, (np.repeat(np.arange(count), 2), np.array(lengths)))
+
+
+def of_nodes(*terms_of: str, width: int) -> Network:
+    model = Model(1, width)
+    for operator in terms_of:
+        model.then(operator)
+    everything = np.full(width, np.inf)
+    return network_of(model, Box(lower=-everything, upper=everything))
+
+
+def test_groups_of_an_activation_count_its_value_at_zero():
+    """‖sigmoid(y)‖ <= ‖y‖/4 + √2/2, which is attained at y = 0, and less than the √2 of its range."""
+    (term,) = of_nodes("Sigmoid", width=4).terms
+    reach = reach_of(term, [grouped(0.5, 0.0)], norm_of)
+    assert reach.lengths[0] >= np.linalg.norm(1 / (1 + np.exp(-np.full(2, 0.5 / np.sqrt(2)))))
+    assert np.sqrt(0.5) <= reach.lengths[1] <= np.sqrt(0.5) * (1 + 1e-9)
+
+
+def test_groups_of_a_sum_add_up():
+    """x + 2x in groups: three times as long, and no longer."""
+    term = Affine(
+        name="sum",
+        operator="Add",
+        sources=("x", "x"),
+        output="y",
+        shape=(1, 4),
+        dtype="float32",
+        operators=(Identity(4), Diagonal(np.full(4, 2.0), weight_error=0.0)),
+        offset=None,
+        offset_magnitude=None,
+        arrangement="sum",
+        roundings=1,
+    )
+    source = grouped(1.0, 0.5)
+    reach = reach_of(term, [source, source], norm_of)
+    assert (reach.lengths >= 3 * source.lengths).all()
+    np.testing.assert_allclose(reach.lengths, 3 * source.lengths, rtol=1e-9)
+
+
 GROUPS = np.array([0, 0, 1, 1, 2, 2])
 
 
@@ -157,8 +212,6 @@ GROUPS = np.array([0, 0, 1, 1, 2, 2])
     ids=lambda operator: operator.describe(),
 )
 def test_groups_follow_operators(operator):
-    from certifier.proof.reach import _through
-
     generator = np.random.default_rng(3)
     lengths = np.array([1.0, 2.0, 0.5])
     group, bounds = _through(
