@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.proof.rounding import gamma_upper
+from certifier.proof.gram import gram_norm_upper
+from certifier.proof.rounding import gamma_upper, mul_upper, norm_upper, sqrt_upper
 from certifier.terms import Precision, Term
 
 Array = NDArray[Any]
+SQUARINGS = 3
+"""Of Gram matrices when bounding spectral norms: within 6 % for a smaller side of 8, 36 % for one of 128."""
 
 
 class Form(ABC):
@@ -41,6 +44,10 @@ class Form(ABC):
     @abstractmethod
     def pullback(self, gradient: Array, first: Array, second: Array) -> tuple[Array, Array]:
         """The gradients with respect to u and v."""
+
+    @abstractmethod
+    def norms_upper(self, first: Array, second: Array) -> tuple[Array, Array]:
+        """(||B(u, .)||, ||B(., v)||), rounded up.  Shapes: [B] each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +76,19 @@ class EntrywiseForm(Form):
             _summed(cube * self._aligned(second, self.second), first, self._aligned(first, self.first).shape),
             _summed(cube * self._aligned(first, self.first), second, self._aligned(second, self.second).shape),
         )
+
+    def norms_upper(self, first: Array, second: Array) -> tuple[Array, Array]:
+        return (
+            self._norm_upper(np.abs(self._aligned(first, self.first)), self._aligned(second, self.second).shape),
+            self._norm_upper(np.abs(self._aligned(second, self.second)), self._aligned(first, self.first).shape),
+        )
+
+    def _norm_upper(self, held: Array, other: tuple[int, ...]) -> Array:
+        """Of d -> held d for d of shape `other`: an entry of d that is broadcast meets several of `held`."""
+        spread = tuple(axis for axis in range(1, len(other)) if other[axis] != (1, *self.shape)[axis])
+        held = np.broadcast_to(held, (held.shape[0], *self.shape))
+        lengths = norm_upper(held, spread) if spread else held
+        return np.max(lengths.reshape(len(held), -1), axis=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +121,16 @@ class MatrixForm(Form):
             _summed(np.matmul(cube, right.swapaxes(-1, -2)), first, left.shape),
             _summed(np.matmul(left.swapaxes(-1, -2), cube), second, right.shape),
         )
+
+    def norms_upper(self, first: Array, second: Array) -> tuple[Array, Array]:
+        left, right = self._aligned(first, self.first), self._aligned(second, self.second)
+        return self._norm_upper(left, right), self._norm_upper(right, left)
+
+    def _norm_upper(self, held: Array, other: Array) -> Array:
+        """The largest spectral norm in the batch of `held`, √r times where `other` is broadcast r-fold."""
+        norms = gram_norm_upper(held.reshape(-1, *held.shape[-2:]), squarings=SQUARINGS)
+        repeats = math.prod(self.shape[:-2]) // math.prod(other.shape[1:-2])
+        return np.asarray(mul_upper(norms.reshape(len(held), -1).max(axis=1), sqrt_upper(float(repeats))))
 
 
 def _summed(gradient: Array, operand: Array, shape: tuple[int, ...]) -> Array:
@@ -141,3 +171,19 @@ class Bilinear(Term):
             return np.full_like(output, math.inf)
         size = self.form(np.abs(values[0]) + radii[0], np.abs(values[1]) + radii[1])
         return gamma_upper(count, at.unit) * size + 2 * count * at.tiny
+
+    def stray_length(
+        self,
+        values: Sequence[Array],
+        radii: Sequence[Array],
+        lengths: Sequence[Array],
+        output: Array,
+        at: Precision,
+    ) -> Array | None:
+        """||B(u', v') - B(u, v)|| <= ||B(u, .)|| ||v' - v|| + (||B(., v)|| + ||v' - v||) ||u' - u||, and the rounding.
+
+        ||B(d, e)|| <= ||d|| ||e||: entrywise or block by block, no pair of operands meets twice under broadcasting.
+        """
+        by_first, by_second = self.form.norms_upper(values[0], values[1])
+        own = np.linalg.norm(self.own_rounding(values, radii, output, at), axis=1, keepdims=True)
+        return by_first[:, None] * lengths[1] + (by_second[:, None] + lengths[1]) * lengths[0] + own

@@ -4,6 +4,8 @@ A term reads named values and writes one.  Values are flat row-major vectors of 
 batch `[B, n]`.  A term answers for its facets, none of which has a default: what it computes (`evaluate`), how a
 gradient passes through it (`pullback`, used by searches only), what bounds its Lipschitz constant, and how far a
 floating-point execution may stray (`stray`).
+
+The file has more lines than most because the kinds of terms stand beside the contract that they answer for.
 """
 
 from __future__ import annotations
@@ -77,6 +79,22 @@ class Term(ABC):
         self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision
     ) -> Array | None:
         """The share of `stray` that this term adds itself, at sources within `radii`; None if it is not told apart."""
+
+    def stray_length(
+        self,
+        values: Sequence[Array],
+        radii: Sequence[Array],
+        lengths: Sequence[Array],
+        output: Array,
+        at: Precision,
+    ) -> Array | None:
+        """A bound of ||executed - output|| where the sources stray by at most `lengths` in the L2 norm as well.
+
+        It holds at these values alone, where constants of the whole space may be far larger or infinite.  None, which
+        is always safe, if the term knows no better than `stray` or its global constants.
+        Shapes: lengths [B, 1] each -> [B, 1].
+        """
+        return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,6 +260,22 @@ class Activation(Term):
         reach = abs(output) + self._moved(values[0], radii[0])
         return at.unit * (self.function.ulps * reach + self.function.absolute_ulps) + 4 * at.tiny
 
+    def stray_length(
+        self,
+        values: Sequence[Array],
+        radii: Sequence[Array],
+        lengths: Sequence[Array],
+        output: Array,
+        at: Precision,
+    ) -> Array | None:
+        """The steepest slope within reach times the source's error, and the kernel's own error."""
+        ends = np.nextafter(values[0] - radii[0], -np.inf), np.nextafter(values[0] + radii[0], np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            lower, upper = self.function.slopes_on(*ends)
+            steepest = np.maximum(np.abs(lower), np.abs(upper)).max(axis=1, keepdims=True)
+            moved = np.where(lengths[0] == 0, 0.0, steepest * lengths[0])
+            return moved + np.linalg.norm(self.own_rounding(values, radii, output, at), axis=1, keepdims=True)
+
 
 class VectorFunction(ABC):
     """A map of vectors with a proved Lipschitz constant in L2, independent of the input."""
@@ -264,6 +298,13 @@ class VectorFunction(ABC):
     @abstractmethod
     def stray(self, x: Array, radius: Array, output: Array, at: Precision) -> Array:
         """Entrywise bound of |executed F(x') - output| over |x'-x| <= radius, as `Term.stray` defines it."""
+
+    def stray_length(self, x: Array, radius: Array, length: Array, output: Array, at: Precision) -> Array | None:
+        """Bound of ||executed F(x') - output|| over those x' with ||x'-x|| <= length too, as `Term.stray_length` does.
+
+        Shapes: length [B, 1] -> [B, 1].
+        """
+        return None
 
     @property
     def only_selects(self) -> bool:
@@ -296,3 +337,13 @@ class Contraction(Term):
         self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision
     ) -> Array | None:
         return np.zeros_like(output) if self.function.only_selects else None
+
+    def stray_length(
+        self,
+        values: Sequence[Array],
+        radii: Sequence[Array],
+        lengths: Sequence[Array],
+        output: Array,
+        at: Precision,
+    ) -> Array | None:
+        return self.function.stray_length(values[0], radii[0], lengths[0], output, at)

@@ -16,6 +16,7 @@ from certifier.errors import MalformedModel, UnsupportedNode
 from certifier.graph import Array, Graph, Node, Tensor
 from certifier.limits import Limits
 from certifier.patterns import Surroundings, recognise
+from certifier.reading.emitting import array_dtype
 from certifier.reading.folding import FOLDABLE, fold
 from certifier.rules import registry
 from certifier.terms import Term
@@ -71,6 +72,10 @@ class Walk:
     def _bound(self, node: Node, live: list[str]) -> None:
         if node.domain == "" and node.operator in ("Shape", "Size") and live:
             self._fold_shape(node)
+        elif node.domain == "" and node.operator == "CastLike" and live == [node.inputs[1]]:
+            # Only the type of what is live is read.
+            value = self.constants[node.inputs[0]].astype(array_dtype(self.dtypes[node.inputs[1]]))
+            self._keep({node.outputs[0]: value}, node)
         elif not live and (node.operator in FOLDABLE or node.inputs):
             self._keep(fold(node, self.constants, opset=self.graph.opset, limits=self.limits), node)
         else:

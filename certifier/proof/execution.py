@@ -5,8 +5,9 @@ through |A| and what its own rounding adds (`Term.stray`).  In the L2 norm the e
 
     ||e_out|| <= sum_i ||A_i|| ||e_i|| + ||own rounding||,
 
-which grows far more slowly with depth.  Either bounds every single entry, so each step keeps the smaller.
-With the precision of float64 the same recursion bounds the distance to the exact real network, which is the
+which grows far more slowly with depth; terms that stretch little near the values at hand, though much elsewhere or
+without bound, say so themselves (`Term.stray_length`).  Either bounds every single entry, so each step keeps the
+smaller.  With the precision of float64 the same recursion bounds the distance to the exact real network, which is the
 execution that rounds nothing.
 
 Reference: Higham 2002, section 3.3 (running error analysis); Murray 2026, arXiv 2603.13334.
@@ -109,8 +110,14 @@ def _step(
     length = _lengths(entries)
     own = None if gain is None else term.own_rounding(values, radii, value, at)
     if gain is None or own is None:
-        # No run may lead through a term without norms: its composed norm would miss what happened here.
-        return replace(_fresh(entries, length), entered=np.full_like(length, np.inf))
+        nearby = term.stray_length(values, radii, [source.length for source in sources], value, at)
+        if nearby is not None:
+            finite = np.isfinite(nearby) & np.isfinite(value).all(axis=1, keepdims=True)
+            length = np.minimum(length, np.where(finite, nearby * SLACK, np.inf))
+            entries = np.minimum(entries, length)
+        fresh = _fresh(entries, length)
+        # No run may lead through an affine term without norms: its composed norm would miss what happened here.
+        return replace(fresh, entered=np.full_like(length, np.inf)) if isinstance(term, Affine) else fresh
     added = _lengths(own * SLACK)
     carried = sum(norm * source.length for norm, source in zip(gain.sources, sources, strict=True)) + added
     is_run = isinstance(term, Affine) and len(sources) == 1

@@ -89,6 +89,24 @@ def magnitude_norm_upper(magnitudes: Float) -> Float:
     return np.minimum(norm_upper(magnitudes, axis=(-2, -1)), schur)
 
 
+def gram_norm_upper(stack: Float, *, squarings: int) -> Float:
+    """‖A‖₂ <= result, by ‖A‖₂² <= ‖G‖₂ + e for the Gram matrix G as computed, `squarings` times over.
+
+    At most m^(2^-squarings / 2) times the norm, m the smaller side, but for rounding.
+    Shapes: (n, p, q) -> (n,).
+    """
+    bound = magnitude_norm_upper(np.abs(stack))
+    if squarings == 0 or 0 in stack.shape:
+        return bound
+    # By a power of two to a norm of at most 1; what underflows is below 2^-1074 an entry.
+    exponent = np.frexp(np.where(np.isfinite(bound), bound, 1.0))[1]
+    gram, error = grams(np.ldexp(stack, -exponent[:, None, None]))
+    squared = np.where(np.isfinite(error), add_upper(gram_norm_upper(gram, squarings=squarings - 1), error), np.inf)
+    norm = add_upper(sqrt_upper(squared), 2.0**-1000)
+    with np.errstate(over="ignore"):
+        return np.minimum(bound, mul_upper(norm, np.ldexp(1.0, exponent)))
+
+
 def grams(stack: NDArray) -> tuple[NDArray, Float]:
     """(G, e) with ‖G - A Aᴴ‖₂ <= e, or ‖G - Aᴴ A‖₂ <= e where A has fewer columns than rows.
 

@@ -49,6 +49,10 @@ class AlongAxis(VectorFunction):
             bound = self._along_stray(self._cube(x), self._cube(radius), self._cube(output), at)
         return np.where(np.isnan(bound), np.inf, bound).reshape(x.shape)
 
+    def _length(self, bound: Array) -> Array:
+        """The L2 norm per row of the batch of what bounds the cube's entries."""
+        return np.sqrt(np.square(bound).sum(axis=(1, 2, 3)))[:, None]
+
     def _unit(self, at: Precision) -> float:
         return _roundings_upper(2 * self.count + _KERNEL, at.unit)
 
@@ -95,12 +99,26 @@ class Softmax(AlongAxis):
         # What underflowed in the centre may have grown into sight: hence the smallest normal number.
         by_factor = (output + _SMALLEST) * np.expm1(radius + largest) * (1 + self._unit(at))
         moved = np.minimum(np.minimum(by_factor, by_norm), 1.0)
+        return moved + self._kernel(cube, largest, output, moved, at)
+
+    def stray_length(self, x: Array, radius: Array, length: Array, output: Array, at: Precision) -> Array:
+        """The Jacobian diag(p) - p p^T, between 0 and diag(p), has norm max p at most; p stays near the output's."""
+        cube, values = self._cube(x), self._cube(output)
+        with np.errstate(all="ignore"):
+            largest = self._cube(radius).max(axis=2, keepdims=True)
+            moved = np.minimum(0.5 * length, 1.0)[:, :, None, None]
+            grown = np.minimum(values + moved, (values + _SMALLEST) * np.exp(2 * largest)) * (1 + self._unit(at))
+            steepest = np.minimum(grown.max(axis=(1, 2, 3))[:, None], 0.5)
+            kernel = self._kernel(cube, largest, values, moved, at)
+            return steepest * length * (1 + self._unit(at)) + self._length(kernel)
+
+    def _kernel(self, cube: Array, largest: Array, output: Array, moved: Array, at: Precision) -> Array:
         depth = cube.max(axis=2, keepdims=True) - cube + 2 * largest
         reach = np.minimum(output + moved, 1.0)
         # p_i |d_i| <= |d_i| e^(d_i) <= 1/e.
         weighted = np.minimum(reach * depth, 0.375)
         kernel = 2 * self._unit(at) * (reach * (1 + math.log(self.count)) + weighted)
-        return moved + kernel + (4 + self.count) * at.tiny
+        return kernel + (4 + self.count) * at.tiny
 
 
 class LogSoftmax(AlongAxis):
@@ -159,17 +177,17 @@ class Normalisation(VectorFunction):
     def _grouped(self, x: Array) -> Array:
         return x.reshape(x.shape[0], self.groups, -1)
 
-    def _deviation(self, grouped: Array) -> tuple[Array, Array]:
-        """(z, s) per group."""
+    def deviation(self, grouped: Array) -> tuple[Array, Array]:
+        """(z, s) per group.  Shapes: [B, groups, n]."""
         z = grouped - grouped.mean(axis=2, keepdims=True) if self.centred else grouped
         return z, np.sqrt(np.square(z).mean(axis=2, keepdims=True) + self.epsilon)
 
     def evaluate(self, x: Array) -> Array:
-        z, s = self._deviation(self._grouped(x))
+        z, s = self.deviation(self._grouped(x))
         return (z / s).reshape(x.shape) * self.scale + self.shift
 
     def pullback(self, gradient: Array, x: Array) -> Array:
-        z, s = self._deviation(self._grouped(x))
+        z, s = self.deviation(self._grouped(x))
         scaled = self._grouped(gradient * self.scale)
         normal = z / s
         back = (scaled - normal * (scaled * normal).mean(axis=2, keepdims=True)) / s
@@ -187,36 +205,57 @@ class Normalisation(VectorFunction):
         zero or take the root of a negative number: there the bound is infinite.
         """
         with np.errstate(all="ignore"):
-            bound = self._stray(self._grouped(x), self._grouped(radius), at)
-        reach = 2 * (np.abs(x) + radius).max(axis=1, keepdims=True)
-        # An engine that squares larger numbers overflows; 1/tiny is below the largest number of every precision.
-        ceiling = math.sqrt(0.25 / at.tiny / (x.shape[1] / self.groups))
+            nearby = _Nearby(self, self._grouped(x), self._grouped(radius), None, at)
+            bound = nearby.moved + nearby.kernel
         bound = np.where(np.isnan(bound), np.inf, bound).reshape(x.shape)
-        return np.where(reach < ceiling, bound, np.inf)
+        return np.where(self._overflows(x, radius, at), np.inf, bound)
 
-    def _stray(self, x: Array, radius: Array, at: Precision) -> Array:
+    def stray_length(self, x: Array, radius: Array, length: Array, output: Array, at: Precision) -> Array:
+        """‖Δx‖ over the least s within reach, where ‖Δx‖ bounds the movement of every group, then the rounding."""
+        with np.errstate(all="ignore"):
+            nearby = _Nearby(self, self._grouped(x), self._grouped(radius), length, at)
+            kernel = np.sqrt(np.square(nearby.kernel).sum(axis=(1, 2)))[:, None]
+            bound = nearby.steepest * length + kernel
+        return np.where(np.isnan(bound) | self._overflows(x, radius, at), np.inf, bound)
+
+    def _overflows(self, x: Array, radius: Array, at: Precision) -> Array:
+        """Whether an engine may square numbers too large; 1/tiny is below the largest number of every precision."""
+        reach = 2 * (np.abs(x) + radius).max(axis=1, keepdims=True)
+        return ~(reach < math.sqrt(0.25 / at.tiny / (x.shape[1] / self.groups)))
+
+
+class _Nearby:
+    """What `Normalisation.stray` adds up, at groups x that stray by at most `radius`, and `length` in the L2 norm.
+
+    Shapes: x and radius [B, groups, n]; length [B, 1]; moved and kernel [B, groups, n]; steepest [B, 1].
+    """
+
+    def __init__(self, function: Normalisation, x: Array, radius: Array, length: Array | None, at: Precision) -> None:
         count = x.shape[2]
         # n + 2 roundings for each of two means, doubled by the square of one, and those of root and quotient.
         unit = _roundings_upper(3 * count + 16, at.unit)
-        scale = np.abs(self.scale).reshape(1, self.groups, count)
-        shift = np.abs(self.shift).reshape(1, self.groups, count)
-        z, s = self._deviation(x)
+        scale = np.abs(function.scale).reshape(1, function.groups, count)
+        shift = np.abs(function.shift).reshape(1, function.groups, count)
+        z, s = function.deviation(x)
         spread = np.sqrt(np.square(radius).sum(axis=2, keepdims=True)) * (1 + unit)
+        if length is not None:
+            spread = np.minimum(spread, length[:, :, None])
         reach = np.abs(x) + radius
         power = np.square(reach).mean(axis=2, keepdims=True) * (1 + unit) + at.tiny
         # The formula's own variance is as inexact as any, and cancels in the same way.
-        floor = float(sqrt_lower(self.epsilon))
+        floor = float(sqrt_lower(function.epsilon))
         own = np.sqrt(np.maximum(np.square(s) * (1 - unit) - unit * power, 0.0))
         centre = np.maximum(own, floor)
         shrinking = spread / math.sqrt(count)
         least = np.maximum(centre * (1 - unit) - shrinking, floor)
         share = unit * (power / np.square(least) + 1) + 4 * at.tiny / np.square(least)
         inverse = np.where(share < 0.99, 1 / np.sqrt(1 - share) - 1, np.inf)
-        mean = reach.mean(axis=2, keepdims=True) if self.centred else 0.0
-        shift_of_z = radius + (radius.mean(axis=2, keepdims=True) if self.centred else 0.0)
+        mean = reach.mean(axis=2, keepdims=True) if function.centred else 0.0
+        shift_of_z = radius + (radius.mean(axis=2, keepdims=True) if function.centred else 0.0)
         size_of_z = np.abs(z) + unit * (reach + mean)
         by_entry = (shift_of_z + size_of_z / centre * shrinking) / least * (1 + unit)
-        moved = np.minimum(spread / least, by_entry)
         kernel = (size_of_z + shift_of_z) * (inverse + unit) + (1 + inverse) * unit * (reach + mean)
         flushed = 8 * at.tiny * (1 + scale / least)
-        return scale * (moved + 2 * kernel / least) + unit * shift + flushed
+        self.moved = scale * np.minimum(spread / least, by_entry)
+        self.kernel = scale * 2 * kernel / least + unit * shift + flushed
+        self.steepest = (scale.max(axis=2, keepdims=True) / least * (1 + unit)).max(axis=1)

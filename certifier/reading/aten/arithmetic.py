@@ -6,7 +6,7 @@ import numpy as np
 
 from certifier.graph import FLOATING
 from certifier.reading.aten.activations import clip
-from certifier.reading.aten.registry import Call, aten
+from certifier.reading.aten.registry import INTEGERS, Call, aten
 from certifier.reading.emitting import Ref
 
 
@@ -41,9 +41,9 @@ def mul(call: Call, self: object, other: object) -> Ref:
 
 @aten("div", "divide", "true_divide")
 def div(call: Call, self: object, other: object, *, rounding_mode: object = None) -> Ref:
-    """self / other, as real numbers."""
+    """self / other, as real numbers; of known integers also rounded down (floor) or towards zero (trunc)."""
     if rounding_mode is not None:
-        raise call.refuse("division that rounds is discontinuous")
+        return _rounded_quotient(call, self, other, rounding_mode)
     first, second = call.operands(self, other)
     if first.dtype not in FLOATING:
         first, second = call.cast(first, "float32"), call.cast(second, "float32")
@@ -53,11 +53,21 @@ def div(call: Call, self: object, other: object, *, rounding_mode: object = None
 @aten("floor_divide")
 def floor_divide(call: Call, self: object, other: object) -> object:
     """The quotient of two known integers, rounded down."""
+    return _rounded_quotient(call, self, other, "floor")
+
+
+def _rounded_quotient(call: Call, self: object, other: object, mode: object) -> Ref:
     first, second = call.operands(self, other)
-    left, right = call.known(first, "self"), call.known(second, "other")
-    if first.dtype in FLOATING or not np.all(right):
+    left, right = call.emitter.value(first), call.emitter.value(second)
+    if first.dtype not in INTEGERS or left is None or right is None or not np.all(right) or mode not in _ROUNDED:
         raise call.refuse("division that rounds is discontinuous")
-    return call.emitter.constant(np.floor_divide(left, right), f"{call.where}/quotient")
+    quotient = np.floor_divide(left, right)
+    if mode == "trunc":
+        quotient = quotient + ((np.remainder(left, right) != 0) & (np.less(left, 0) != np.less(right, 0)))
+    return call.emitter.constant(np.asarray(quotient, dtype=first.dtype), f"{call.where}/quotient")
+
+
+_ROUNDED = ("floor", "trunc")
 
 
 @aten("fmod", "remainder")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from certifier.reading.aten.registry import Call, aten
-from certifier.reading.aten.values import refuse_random
 from certifier.reading.emitting import Ref
 
 
@@ -69,40 +65,6 @@ def einsum(call: Call, equation: object, tensors: object, *, path: object = None
     if not isinstance(equation, str):
         raise call.refuse("the equation must be a string")
     return call.emit("Einsum", call.tensors(tensors, "operands"), {"equation": equation.replace(" ", "")})
-
-
-@aten("scaled_dot_product_attention")
-def scaled_dot_product_attention(
-    call: Call,
-    query: object,
-    key: object,
-    value: object,
-    attn_mask: object = None,
-    dropout_p: object = 0.0,
-    is_causal: object = False,
-    *,
-    scale: object = None,
-    enable_gqa: object = False,
-) -> Ref:
-    """softmax(query keyᵀ scale + mask) value."""
-    refuse_random(call, dropout_p)
-    queries, keys, values = (call.tensor(each, "an operand") for each in (query, key, value))
-    if call.flag(enable_gqa, "enable_gqa"):
-        raise call.refuse("grouped-query attention is not supported")
-    factor = queries.shape[-1] ** -0.5 if scale is None else float(call.number(scale, "scale"))
-    scaled = call.emit("Mul", [queries, call.constant(factor, queries.dtype, "scale")])
-    scores = call.emit("MatMul", [scaled, transposed(call, keys)])
-    mask = call.optional(attn_mask, "attn_mask")
-    if call.flag(is_causal, "is_causal"):
-        if mask is not None:
-            raise call.refuse("takes a mask or is causal, not both")
-        mask = call.constant(np.tri(scores.shape[-2], scores.shape[-1]), "bool", "causal")
-    if mask is not None and mask.dtype == "bool":
-        floor = call.constant(-math.inf, scores.dtype, "masked")
-        scores = call.emit("Where", [mask, scores, floor])
-    elif mask is not None:
-        scores = call.emit("Add", [scores, call.cast(mask, scores.dtype)])
-    return call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), values])
 
 
 @aten("conv1d", "conv2d", "conv3d")

@@ -13,6 +13,7 @@ from certifier.errors import UnsupportedNode
 from certifier.reading.aten import (
     activations,  # noqa: F401  (importing a family registers its operators)
     arithmetic,  # noqa: F401
+    attention,  # noqa: F401
     constants,  # noqa: F401
     movements,  # noqa: F401
     normalising,  # noqa: F401

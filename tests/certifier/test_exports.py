@@ -1,0 +1,148 @@
+"""Published architectures, exported by the installed PyTorch: one bound and one answer, whatever the format."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from certifier.bounds import ProductBound
+from certifier.box import Box
+from certifier.certificates import Constants
+from certifier.engine import Engine
+from certifier.errors import UnsupportedModel
+from certifier.limits import Limits
+from certifier.network import build_network, served_model
+from certifier.norms import Norms
+from certifier.proof.execution import Enclosure, enclose
+from certifier.ranges import with_ranges
+from certifier.reading.formats import read_model
+from certifier.search.hints import CarriedVectors
+from certifier.search.state import SearchState
+from certifier.terms import PRECISIONS
+from tests.architectures.catalogue import NARROW, Architecture
+from tests.architectures.exporting import FORMATS, exported
+from tests.architectures.transformers import BertOfTokens
+from tests.building import SEAL, certify_bytes
+from tests.certifier.reading.torchscript_making import members
+
+ROWS = 2
+
+
+class Read:
+    """An export that was read, bounded and served."""
+
+    def __init__(self, data: bytes, architecture: Architecture, state: SearchState) -> None:
+        _, graph = read_model(data, limits=Limits(), input_shape=architecture.shape)
+        network = build_network(graph, limits=Limits(), cut_head=True)
+        norms = Norms(state=state, seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
+        self.network = with_ranges(network, Box.of(None, network.input), norms.norm_upper)
+        bound = ProductBound(self.network, norms)
+        self.constants: Constants = bound.constants()
+        self.gains = bound.gains()
+        self.state = norms.state()
+
+    def served(self, rows: np.ndarray) -> np.ndarray:
+        """The engine's answers."""
+        return Engine(served_model(self.network), self.network.input).run(rows)
+
+    def enclosure(self, rows: np.ndarray) -> Enclosure:
+        """Where the engine's answers were proved to lie."""
+        still = np.zeros_like(rows)
+        return enclose(self.network, rows, input_radius=still, precisions=PRECISIONS, gains=self.gains)
+
+
+def read_in_every_format(architecture: Architecture) -> Iterator[Read]:
+    """The exports one after the other; bounds of layers that are equal bit for bit are taken over."""
+    model, state = architecture.model(), SearchState()
+    for name in FORMATS:
+        read = Read(exported(model, architecture.shape, name), architecture, state)
+        state = read.state
+        yield read
+
+
+def answers(architecture: Architecture, rows: torch.Tensor) -> np.ndarray:
+    """What PyTorch computes in double precision, flat row by row."""
+    model = copy.deepcopy(architecture.model()).double()
+    with torch.no_grad():
+        return np.stack([model(row.double()).numpy().reshape(-1) for row in rows])
+
+
+def assert_one_bound_and_one_answer(architecture: Architecture) -> None:
+    """The formats agree to 1e-9 in every constant, and with PyTorch within the proved rounding bound."""
+    rows = architecture.rows(ROWS)
+    flat = rows.double().numpy().reshape(ROWS, -1)
+    wanted = answers(architecture, rows)
+    first: Constants | None = None
+    for read in read_in_every_format(architecture):
+        constants = read.constants
+        assert np.isfinite(constants.upper) and constants.upper > 0
+        first = first or constants
+        assert constants.upper == pytest.approx(first.upper, rel=1e-9)
+        assert constants.pairs is not None and first.pairs is not None
+        np.testing.assert_allclose(constants.pairs, first.pairs, rtol=1e-9)
+        # Real stretches stay below: of two rows, and of a short step from one of them.
+        stretch = np.linalg.norm(wanted[0] - wanted[1]) / np.linalg.norm(flat[0] - flat[1])
+        assert stretch <= constants.upper
+        served, enclosure = read.served(flat), read.enclosure(flat)
+        assert np.isfinite(enclosure.radius).all()
+        assert (np.abs(served - wanted) <= enclosure.radius).all()
+        # The proved radius covers the worst case; what happens is far closer, and a wrong graph would not be.
+        assert np.abs(served - wanted).max() <= 1e-5 * np.abs(wanted).max()
+        assert np.abs(enclosure.centre - wanted).max() <= 1e-6 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_every_format_gives_one_bound_and_the_answers_of_pytorch(name: str) -> None:
+    assert_one_bound_and_one_answer(NARROW[name])
+
+
+@pytest.mark.parametrize("name", ["ResNet-18", "ViT", "BERT"])
+def test_a_narrow_member_is_certified_whole(name: str) -> None:
+    architecture = NARROW[name]
+    certificate = certify_bytes(exported(architecture.model(), architecture.shape, "torch.export")).certificate
+    assert certificate.self_test.passed
+    assert 0 < certificate.lipschitz.lower <= certificate.lipschitz.upper < np.inf
+
+
+def test_convolutions_into_which_the_exporter_rounded_a_normalisation_have_nearly_the_same_bound() -> None:
+    """The exporters' own folding rounds the weights to single precision: another network, though hardly."""
+    architecture = NARROW["ResNet-18"]
+    model = architecture.model()
+    kept = Read(exported(model, architecture.shape, "ONNX, dynamo=False"), architecture, SearchState())
+    for name in ("ONNX, dynamo=False, folded", "ONNX, dynamo=True, folded"):
+        folded = Read(exported(model, architecture.shape, name), architecture, SearchState())
+        assert folded.constants.upper == pytest.approx(kept.constants.upper, rel=1e-5)
+        assert len(folded.network.terms) < len(kept.network.terms)
+
+
+def test_attention_of_the_fast_path_is_that_of_the_slow_one() -> None:
+    """Without gradients PyTorch traces a multi-head attention as one operator."""
+    architecture = NARROW["ViT"]
+    model = architecture.model()
+    with torch.no_grad():
+        fast = exported(model, architecture.shape, "TorchScript, traced")
+    slow = exported(model, architecture.shape, "TorchScript, traced")
+    calls = [b"_native_multi_head_attention" in b"".join(members(data).values()) for data in (fast, slow)]
+    assert calls == [True, False]
+    reads = [Read(data, architecture, SearchState()) for data in (fast, slow)]
+    # The packed projection of the slow path is bounded as one matrix where ranges are concerned.
+    assert reads[0].constants.upper <= reads[1].constants.upper * (1 + 1e-9)
+    rows = architecture.rows(ROWS).double().numpy().reshape(ROWS, -1)
+    np.testing.assert_allclose(reads[0].served(rows), reads[1].served(rows), rtol=0, atol=1e-5)
+
+
+def test_token_numbers_are_refused_with_advice() -> None:
+    """There is no L2 ball around integers: a language model is certified from its embedded tokens on."""
+    encoder = NARROW["BERT"].make()
+    model = BertOfTokens(11, encoder).eval()  # pyright: ignore[reportArgumentType]
+    buffer = torch.zeros(1, 8, dtype=torch.int64)
+    for name in FORMATS:
+        data = exported(model, buffer, name)
+        with pytest.raises(UnsupportedModel, match="type int64") as refusal:
+            _, graph = read_model(data, limits=Limits(), input_shape=(1, 8))
+            build_network(graph, limits=Limits(), cut_head=True)
+        assert refusal.value.remedy is not None and "first floating-point tensor" in refusal.value.remedy
