@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from certifier.documents import InputBox
 from certifier.errors import InvalidInput
-from certifier.graph import Tensor
+from certifier.parts import InputParts
 from certifier.proof.rounding import add_upper
 
 Floats = NDArray[np.float64]
@@ -28,16 +29,20 @@ class Box:
     upper: Floats
 
     @classmethod
-    def of(cls, declared: InputBox | None, source: Tensor) -> Box:
-        """The declared box for a network with input `source`, whose numbers broadcast to one row.
+    def everything(cls, size: int) -> Box:
+        """All rows of `size` entries."""
+        return cls(lower=np.full(size, -np.inf), upper=np.full(size, np.inf))
+
+    @classmethod
+    def of(cls, declared: InputBox | None, parts: InputParts) -> Box:
+        """The declared box for rows made of `parts`, to which its numbers broadcast.
 
         Raises: InvalidInput if they do not, or if an upper end is below its lower one.
         """
         if declared is None:
-            size = int(np.prod(source.shape))
-            return cls(lower=np.full(size, -np.inf), upper=np.full(size, np.inf))
-        lower = _ends(declared.lower, "options.input_box.lower", source)
-        upper = _ends(declared.upper, "options.input_box.upper", source)
+            return cls.everything(math.prod(parts.row_shape))
+        lower = parts.spread(declared.lower, "options.input_box.lower")
+        upper = parts.spread(declared.upper, "options.input_box.upper")
         if (upper < lower).any():
             place = int(np.argmax(upper < lower))
             raise InvalidInput(
@@ -59,18 +64,3 @@ class Box:
         above = add_upper(rows, strays) if strays.any() else rows
         below = -add_upper(-rows, strays) if strays.any() else rows
         return np.asarray(((below >= self.lower) & (above <= self.upper)).all(axis=1))
-
-
-def _ends(values: object, field: str, source: Tensor) -> Floats:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (ValueError, TypeError):
-        raise InvalidInput(field, "is neither a number nor a regular array of numbers") from None
-    if not np.isfinite(array).all():
-        raise InvalidInput(field, "holds NaN or infinite entries")
-    try:
-        return np.array(np.broadcast_to(array, source.row_shape), dtype=np.float64).reshape(-1)
-    except ValueError:
-        raise InvalidInput(
-            field, f"has shape {list(array.shape)}, which does not broadcast to {list(source.row_shape)}"
-        ) from None

@@ -15,6 +15,7 @@ import numpy as np
 from certifier.bounds import ProductBound
 from certifier.box import Box
 from certifier.certificates import Constants
+from certifier.choice import choose
 from certifier.documents import (
     REAL_ARITHMETIC,
     Arithmetic,
@@ -28,16 +29,13 @@ from certifier.documents import (
 from certifier.engine import Engine, engine_name
 from certifier.errors import InvalidInput, NotProved, UnsupportedModel
 from certifier.flow import Network
-from certifier.graph import Tensor
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
+from certifier.parts import InputParts
 from certifier.proof.execution import Gain, Gains
 from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
 from certifier.ranges import with_ranges
-from certifier.reading.formats import read_model
-from certifier.reading.preprocessing import with_preprocessing
-from certifier.reading.selecting import with_outputs
 from certifier.search.attack import probe_inputs, stretch_search
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import Seal, SearchState
@@ -90,14 +88,10 @@ def certify(
     """
     started = time.monotonic()
     progress("reading the model", 0.0)
-    model_format, graph = read_model(
-        data, limits=limits, input_shape=None if options.input_shape is None else tuple(options.input_shape)
-    )
-    graph = with_outputs(graph, options.outputs)
-    if options.preprocessing is not None:
-        graph = with_preprocessing(graph, options.preprocessing)
+    chosen = choose(data, options=options, limits=limits)
+    graph = chosen.graph
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
-    box = Box.of(options.input_box, network.input)
+    box = Box.of(options.input_box, InputParts.of(chosen.inputs))
     task, task_notes = _task(network, options)
     served = served_model(network)
     engine = Engine(served, network.input)
@@ -139,8 +133,9 @@ def certify(
             name=name,
             version=version,
             sha256=hashlib.sha256(data).hexdigest(),
-            format=model_format,
-            inputs=[_describe(network.input)],
+            format=chosen.format,
+            inputs=list(chosen.inputs),
+            fixed_inputs=list(chosen.fixed_inputs),
             outputs=[_describe_output(network)],
         ),
         task=task,
@@ -209,13 +204,6 @@ def _inline_pairs(constants: Constants, task: Task) -> list[list[float]] | None:
     if task != "classification" or constants.pairs is None or len(constants.pairs) > INLINE_PAIRS:
         return None
     return constants.pairs.tolist()
-
-
-def _describe(tensor: Tensor) -> TensorDescription:
-    shape: list[int | None] = list(tensor.shape)
-    if tensor.batch_axis:
-        shape[0] = None
-    return TensorDescription(name=tensor.name, dtype=tensor.dtype, shape=shape)
 
 
 def _describe_output(network: Network) -> TensorDescription:

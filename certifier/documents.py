@@ -7,9 +7,10 @@ every radius down.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 Method = Literal["auto", "product"]
 ArithmeticName = Literal["real", "float32", "float64"]
@@ -49,11 +50,35 @@ NestedNumbers = float | _Numbers | _Rows | list[_Rows] | list[list[_Rows]]
 """A number, or numbers in lists nested like the axes of a tensor."""
 
 
+_ENDS = "One number, or an array that broadcasts to one input row; by input name where several are perturbed."
+
+
 class InputBox(Document):
     """The inputs for which a certificate is to hold: lower <= x <= upper, entry by entry."""
 
-    lower: NestedNumbers = Field(description="One number, or an array that broadcasts to one input row.")
-    upper: NestedNumbers = Field(description="One number, or an array that broadcasts to one input row.")
+    lower: NestedNumbers | dict[str, NestedNumbers] = Field(description=_ENDS)
+    upper: NestedNumbers | dict[str, NestedNumbers] = Field(description=_ENDS)
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Arrays as nested lists, and nothing in them but booleans and finite numbers."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    pending = [plain]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif not isinstance(item, (bool, int, float)) or not math.isfinite(item):
+            raise ValueError("must be a finite number or nested lists of them")
+    return plain
+
+
+FixedValue = Annotated[
+    Any,
+    BeforeValidator(_plain_numbers),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "boolean"}, {"type": "array", "items": {}}]}),
+]
+"""A number or boolean, or nested lists of them."""
 
 
 class CertifyOptions(Document):
@@ -74,6 +99,15 @@ class CertifyOptions(Document):
         default=None,
         description="Inputs for which the certificate is to hold, in the caller's units; null is all inputs. Products "
         "of values that depend on the input, exponentials and powers often have a bound only inside of a box.",
+    )
+    inputs: list[str] | None = Field(
+        default=None,
+        description="Names of the inputs that are perturbed, together; null is all that `fixed_inputs` does not name.",
+    )
+    fixed_inputs: dict[str, FixedValue] = Field(
+        default_factory=dict,
+        description="The other inputs' values, by name: one number for all entries, or an array of the declared shape. "
+        "The certificate holds for these values only.",
     )
     outputs: list[str] | None = Field(
         default=None,
@@ -100,6 +134,15 @@ class TensorDescription(Document):
     shape: list[int | None]
 
 
+class FixedInput(Document):
+    """An input that is a constant of the certified network."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    sha256: str = Field(description="Digest of its entries in that type: little-endian, the last axis fastest.")
+
+
 class ModelDescription(Document):
     """Which model a certificate speaks of."""
 
@@ -107,7 +150,8 @@ class ModelDescription(Document):
     version: int = Field(ge=1)
     sha256: str = Field(description="Digest of the uploaded bytes.")
     format: ModelFormat
-    inputs: list[TensorDescription]
+    inputs: list[TensorDescription] = Field(description="The perturbed inputs, in the order of a joint row.")
+    fixed_inputs: list[FixedInput] = Field(default_factory=list)
     outputs: list[TensorDescription]
 
 

@@ -6,16 +6,16 @@ runs.  Both come from the same walk over the nodes, so what is served is what wa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from certifier.errors import UnsupportedModel, UnsupportedNode
 from certifier.flow import Head, Network
-from certifier.graph import FLOATING, Graph, Node, Tensor
+from certifier.graph import Graph, Node, Tensor
 from certifier.heads import Blocked, Ending, ending
 from certifier.limits import Limits
 from certifier.patterns import with_composites
+from certifier.reading.choosing import demand_ball
 from certifier.reading.selecting import Addition, appended, joining
 from certifier.reading.writing import write_onnx
 from certifier.terms import Term
@@ -77,16 +77,9 @@ def survey(graph: Graph, *, limits: Limits, cut_head: bool) -> Survey:
 def _only_input(graph: Graph) -> Tensor:
     if len(graph.inputs) != 1:
         names = ", ".join(f"{tensor.name} ({tensor.dtype})" for tensor in graph.inputs)
-        raise UnsupportedModel(f"the model has {len(graph.inputs)} inputs: {names}; a certificate needs exactly one")
-    source = graph.inputs[0]
-    if source.dtype not in FLOATING:
-        raise UnsupportedModel(
-            f"input {source.name!r} is of type {source.dtype}: there is no L2 ball around integers or strings",
-            remedy="export the model from its first floating-point tensor on",
-        )
-    if math.prod(source.shape) == 0:
-        raise UnsupportedModel(f"input {source.name!r} is empty")
-    return source
+        raise UnsupportedModel(f"the graph has {len(graph.inputs)} inputs: {names}; a network has exactly one")
+    demand_ball(graph.inputs[0])
+    return graph.inputs[0]
 
 
 def needed_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:

@@ -7,6 +7,7 @@ network with a bound of its rounding error, so that the margins behind a radius 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from certifier.engine import Engine
 from certifier.errors import InvalidInput
 from certifier.limits import Limits
 from certifier.network import build_network
+from certifier.parts import Given, InputParts
 from certifier.proof.execution import Enclosure, enclose
 from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
@@ -48,26 +50,34 @@ class Predictor:
         graph = read_onnx(served_model, limits=Limits(model_bytes=2**31, elements=2**31))
         self.certificate = certificate
         self._network = build_network(graph, limits=Limits(elements=2**31, value_elements=2**31), cut_head=False)
+        self._parts = InputParts.of(certificate.model.inputs)
         # The served graph always runs one row; whether axis 0 counts rows is known from the upload.
-        self._has_batch_axis = certificate.model.inputs[0].shape[:1] == [None]
+        self._has_batch_axis = len(self._parts.names) > 1 or certificate.model.inputs[0].shape[:1] == [None]
         self._constants, self._gains = unpack_constants(constants)
         self._engine = Engine(served_model, self._network.input)
-        self._box = Box.of(certificate.options.input_box, self._network.input)
+        self._box = Box.of(certificate.options.input_box, self._parts)
         threshold = certificate.options.threshold or 0.5
         self._decider = Decider(task=certificate.task, constants=self._constants, threshold=threshold)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """The shape of one input row as callers give it."""
-        shape = self._network.input.shape
-        return shape[1:] if self._has_batch_axis else shape
+        """The shape of one input row as callers give it; flat where several inputs are perturbed."""
+        return self._parts.row_shape
+
+    def rows(self, given: Given, *, field: str) -> NDArray[Any]:
+        """Inputs given by name as rows of `row_shape`; an array as it is.
+
+        Raises: InvalidInput, which begins with `field`, for names and shapes that do not fit.
+        """
+        return self._parts.rows(given, field)
 
     def predict(
-        self, inputs: NDArray[np.float64], *, epsilon: float | None, preprocessing: Preprocessing | None
+        self, inputs: Given, *, epsilon: float | None, preprocessing: Preprocessing | None
     ) -> list[RowPrediction]:
         """One prediction per row of `inputs`.
 
-        Shapes: `inputs` [batch, *row_shape], or as `preprocessing.layout` orders the axes.
+        Shapes: `inputs` [batch, *row_shape], or as `preprocessing.layout` orders the axes; or a mapping from the names
+        of the certificate's `model.inputs` to an array [batch, *…] of each.
         Units: `epsilon` and every radius are L2 distances in the units of `inputs`.
         Raises: InvalidInput (wrong shape, NaN or infinite values, epsilon negative or not finite).
         """
@@ -75,8 +85,12 @@ class Predictor:
             raise InvalidInput("epsilon", f"must be a finite number of at least 0, not {epsilon}")
         if preprocessing is not None and self.certificate.options.preprocessing is not None:
             raise InvalidInput("preprocessing", "was already made part of the model when it was certified")
+        if preprocessing is not None and len(self._parts.names) > 1:
+            raise InvalidInput("preprocessing", "applies to models with one perturbed input")
         transform = InputTransform.of(preprocessing, self._network.input, self._has_batch_axis)
-        rows, strays = transform.apply(self._validated(inputs, "inputs", transform.row_shape))
+        rows, strays = transform.apply(
+            self._validated(self.rows(inputs, field="inputs"), "inputs", transform.row_shape)
+        )
         predictions: list[RowPrediction] = []
         for start in range(0, len(rows), self._chunk):
             part = slice(start, start + self._chunk)
@@ -135,14 +149,14 @@ class Predictor:
             for lows, highs in zip(lower.tolist(), upper.tolist(), strict=True)
         ]
 
-    def compare(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[RowComparison]:
+    def compare(self, x: Given, y: Given) -> list[RowComparison]:
         """Input and output differences of paired rows, with their proved bounds.
 
-        Shapes: x and y [batch, *row_shape], alike.
+        Shapes: x and y [batch, *row_shape], alike; or by name as in `predict`.
         Raises: InvalidInput, also for inputs outside of the certificate's box.
         """
-        first = self._validated(x, "x", self.row_shape)
-        second = self._validated(y, "y", self.row_shape)
+        first = self._validated(self.rows(x, field="x"), "x", self.row_shape)
+        second = self._validated(self.rows(y, field="y"), "y", self.row_shape)
         if first.shape != second.shape:
             raise InvalidInput("y", f"has {len(second)} rows, but x has {len(first)}")
         for field, values in (("x", first), ("y", second)):
@@ -178,8 +192,7 @@ class Predictor:
     def _enclose(self, rows: Floats, strays: Floats) -> Enclosure:
         return enclose(self._network, rows, input_radius=strays, precisions=EXACT, gains=self._gains)
 
-    def _validated(self, inputs: NDArray[np.float64], field: str, row_shape: tuple[int, ...]) -> Floats:
-        values = np.asarray(inputs)
+    def _validated(self, values: NDArray[Any], field: str, row_shape: tuple[int, ...]) -> Floats:
         if values.dtype.kind not in "fiub":
             raise InvalidInput(field, "must hold numbers")
         if values.shape[1:] != row_shape or values.ndim != len(row_shape) + 1:

@@ -80,6 +80,20 @@ def parse_fields(schema: type[Schema], value: Any, root: str = "") -> Schema:
         raise InvalidRequest(validation_problems(error, root)) from None
 
 
+def numeric_inputs(value: Any, *, field: str, has_booleans: bool) -> NDArray[np.float64] | dict[str, Any]:
+    """Rows as one array, or an object of input names as one array each.
+
+    Raises: InvalidRequest.
+    """
+    if not isinstance(value, dict):
+        return numeric_array(value, field=field, has_booleans=has_booleans)
+    if not value:
+        raise InvalidRequest([(field, "names no input")])
+    return {
+        name: numeric_array(part, field=f"{field}.{name}", has_booleans=has_booleans) for name, part in value.items()
+    }
+
+
 def numeric_array(value: Any, *, field: str, has_booleans: bool) -> NDArray[np.float64]:
     """Nested lists of finite numbers as one float64 array.
 

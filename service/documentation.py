@@ -31,6 +31,11 @@ def http_page() -> str:
         "of its digest. Versions of a name count up by themselves and are never given twice, also not after a "
         "deletion; a given `version` that is taken by other bytes or options is a conflict (409). `/predict` and "
         "`/compare` use the newest version unless they name one.\n\n"
+        "## Several inputs\n\nAll inputs of a model are perturbed together, unless `options.inputs` names those that "
+        "are; the others' values are given as `options.fixed_inputs`, by name: a number for all entries or nested "
+        "lists of the declared shape. They become constants of the certified network and stand in the certificate "
+        "with their digests (`model.fixed_inputs`). Where several inputs are perturbed, `/predict` and `/compare` take "
+        "an object from input names to rows, or joint rows in the order of the certificate's `model.inputs`.\n\n"
         f"## Errors\n\nEvery error is a problem document (RFC 9457) of media type `{MEDIA_TYPE}` with `type`, "
         "`title`, `status`, `detail`, `instance`, and besides these `code`, which is stable and meant for programs, "
         "and `details`, the facts of the refusal. A 503 says in `Retry-After` when to try again.\n\n" + problem_table()

@@ -14,7 +14,7 @@ from typing import TypeVar
 from certifier.documents import Certificate, Comparisons, Predictions
 from certifier.prediction import Predictor
 from service.artifacts import CERTIFICATE, CONSTANTS, SERVED
-from service.bodies import numeric_array, parse_fields, parse_json
+from service.bodies import numeric_inputs, parse_fields, parse_json
 from service.errors import InvalidRequest, Unavailable
 from service.metrics import Metrics
 from service.schemas import CompareRequest, PredictRequest
@@ -79,7 +79,7 @@ class Runtime:
     def _predict(self, body: bytes) -> bytes:
         document = parse_json(body)
         asked = parse_fields(PredictRequest, document.value)
-        inputs = numeric_array(asked.inputs, field="inputs", has_booleans=document.has_booleans)
+        inputs = numeric_inputs(asked.inputs, field="inputs", has_booleans=document.has_booleans)
         version, loaded = self._load(asked.model, asked.version)
         started = time.perf_counter()
         rows = loaded.predictor.predict(inputs, epsilon=asked.epsilon, preprocessing=asked.preprocessing)
@@ -97,9 +97,11 @@ class Runtime:
     def _compare(self, body: bytes) -> bytes:
         document = parse_json(body)
         asked = parse_fields(CompareRequest, document.value)
-        x = numeric_array(asked.x, field="x", has_booleans=document.has_booleans)
-        y = numeric_array(asked.y, field="y", has_booleans=document.has_booleans)
-        if x.shape != y.shape:
+        x = numeric_inputs(asked.x, field="x", has_booleans=document.has_booleans)
+        y = numeric_inputs(asked.y, field="y", has_booleans=document.has_booleans)
+        if isinstance(x, dict) != isinstance(y, dict):
+            raise InvalidRequest([("y", "must be given as x is: both by input name, or both as rows")])
+        if not isinstance(x, dict) and not isinstance(y, dict) and x.shape != y.shape:
             raise InvalidRequest([("y", f"has shape {list(y.shape)}, but x has {list(x.shape)}")])
         version, loaded = self._load(asked.model, asked.version)
         answer = Comparisons(

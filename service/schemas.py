@@ -19,7 +19,9 @@ Version = Annotated[int, Field(ge=1, le=2**31 - 1, description="Version of the m
 def _rows(description: str) -> dict[str, Any]:
     """The schema of nested lists of numbers, which is checked by the array itself and not element by element."""
     numbers = {"oneOf": [{"type": "number"}, {"type": "array", "items": {}}]}
-    return {"type": "array", "items": numbers, "minItems": 1, "description": description}
+    rows = {"type": "array", "items": numbers, "minItems": 1}
+    by_name = {"type": "object", "additionalProperties": rows, "minProperties": 1}
+    return {"anyOf": [rows, by_name], "description": description}
 
 
 class Body(BaseModel):
@@ -28,7 +30,10 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-ROWS = "Nested lists of numbers of shape [batch, …input shape], in the units of the certificate; no NaN, no infinity."
+ROWS = (
+    "Nested lists of numbers of shape [batch, …input shape], in the units of the certificate; no NaN, no infinity. "
+    "Several perturbed inputs come as an object from each input's name to such lists."
+)
 
 
 class PredictRequest(Body):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.shape_inference
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
@@ -161,6 +161,14 @@ class Reference:
         """Secants along every coordinate.  Shapes: [n] -> [c, n]; exact for affine networks but for rounding."""
         moves = step * np.eye(point.size)
         return ((self(point + moves) - self(point - moves)) / (2 * step)).T
+
+
+def sum_of_two_inputs(*, opset: int = 17) -> bytes:
+    """(x, y) -> x + y: each input alone has constant 1, both together have the square root of 2."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("x", "y", "z")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "y"], ["z"])], "sum", values[:2], values[2:])
+    imports = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
 
 
 def certify_bytes(

@@ -20,12 +20,15 @@ from certifier.limits import Limits
 from certifier.reading.writing import make_node
 
 FOLDABLE = frozenset(
-    """Abs Add And BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv CumSum DepthToSpace
-    DequantizeLinear Div Dropout Einsum Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm
-    Greater GreaterOrEqual Identity LeakyRelu Less LessOrEqual Log MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot
-    Or Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign Size Slice Softmax Softplus
-    SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Upsample Where Xor""".split()
+    """Abs Add And ArgMax ArgMin Atan BatchNormalization Cast CastLike Ceil Celu Clip Concat Constant
+    ConstantOfShape Conv Cos CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Erf Exp Expand
+    EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
+    GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization IsNaN LayerNormalization
+    LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max Mean Min Mish Mod Mul Neg NonZero Not
+    OneHot Or PRelu Pad Pow QuantizeLinear RMSNormalization Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round
+    ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split
+    Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor""".split()
 )
 
 

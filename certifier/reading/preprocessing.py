@@ -21,7 +21,7 @@ def with_preprocessing(graph: Graph, preprocessing: Preprocessing) -> Graph:
     Raises: InvalidInput if the values do not fit the graph's input.
     """
     if len(graph.inputs) != 1 or graph.inputs[0].dtype not in FLOATING:
-        raise InvalidInput("preprocessing", "applies to models with one floating-point input")
+        raise InvalidInput("preprocessing", "applies to one perturbed floating-point input")
     inner = graph.inputs[0]
     constants: dict[str, Array] = {}
     steps: list[tuple[str, dict[str, object], Array | None]] = []

@@ -41,28 +41,33 @@ class Addition:
 
 def joining(names: Sequence[str], *, opset: int, taken: Set[str]) -> Addition:
     """The values `names`, flattened, one after another."""
-    prefix = _fresh("joined_outputs", taken)
+    prefix = fresh("joined_outputs", taken)
     shape = f"{prefix}_shape"
     parts = tuple(f"{prefix}_{position}" for position in range(len(names)))
-    reshapes = [_node(opset, "Reshape", (name, shape), part, {}) for name, part in zip(names, parts, strict=True)]
-    concat = _node(opset, "Concat", parts, prefix, {"axis": 1})
+    reshapes = [
+        standard_node(opset, "Reshape", (name, shape), part, {}) for name, part in zip(names, parts, strict=True)
+    ]
+    concat = standard_node(opset, "Concat", parts, prefix, {"axis": 1})
     return Addition(nodes=(*reshapes, concat), constants={shape: np.array([1, -1], dtype=np.int64)}, output=prefix)
 
 
 def appended(operator: str, name: str, *, opset: int, taken: Set[str]) -> Addition:
     """One operator of one value."""
-    output = _fresh(f"{operator.lower()}_output", taken)
-    return Addition(nodes=(_node(opset, operator, (name,), output, {}),), constants={}, output=output)
+    output = fresh(f"{operator.lower()}_output", taken)
+    return Addition(nodes=(standard_node(opset, operator, (name,), output, {}),), constants={}, output=output)
 
 
-def _fresh(wanted: str, taken: Set[str]) -> str:
+def fresh(wanted: str, taken: Set[str]) -> str:
     """A name that no other one begins with."""
     while any(name.startswith(wanted) for name in taken):
         wanted += "_"
     return wanted
 
 
-def _node(opset: int, operator: str, inputs: tuple[str, ...], output: str, attributes: dict[str, object]) -> Node:
+def standard_node(
+    opset: int, operator: str, inputs: tuple[str, ...], output: str, attributes: Mapping[str, object]
+) -> Node:
+    """One operator of the ONNX standard, called after its output."""
     return Node(
         name=output,
         operator=operator,

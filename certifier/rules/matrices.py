@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from certifier.operators import Kronecker
+from certifier.operators import Composed, Kronecker, Rearrange
 from certifier.rules.building import affine, linear, size_of
 from certifier.rules.live_products import matrix_product
 from certifier.rules.registry import Site, rule
@@ -25,8 +25,6 @@ def gemm(site: Site) -> tuple[Term, ...]:
         raise site.refuse("needs two matrices")
     trans_live = site.integer("transA" if left_live else "transB", 0)
     trans_matrix = site.integer("transB" if left_live else "transA", 0)
-    if trans_live:
-        raise site.refuse("a transposed live operand is not supported")
     right = matrix.T if trans_matrix else matrix
     weight_error = 0.0 if alpha == 1.0 else 2.0**-52
     # A single-precision scale times a single-precision weight is exact in double.
@@ -34,19 +32,25 @@ def gemm(site: Site) -> tuple[Term, ...]:
         scaled = alpha * right
     if not np.isfinite(scaled).all() or ((np.abs(scaled) < 2.0**-1000) & (right != 0) & (alpha != 0)).any():
         raise site.refuse("alpha times the matrix leaves the range of double precision")
+    live = site.shape(0 if left_live else 1)
+    if trans_live:
+        live = live[::-1]
     if left_live:
-        batch, inner = site.shape(0)
+        batch, inner = live
         if inner != scaled.shape[0]:
             raise site.refuse(f"A has {inner} columns, B has {scaled.shape[0]} rows")
         shape = (batch, scaled.shape[1])
         operator = Kronecker(np.ascontiguousarray(scaled.T), before=batch, after=1, weight_error=weight_error)
     else:
-        inner, count = site.shape(1)
+        inner, count = live
         if inner != scaled.shape[1]:
             raise site.refuse(f"A has {scaled.shape[1]} columns, B has {inner} rows")
         shape = (scaled.shape[0], count)
         operator = Kronecker(scaled, before=1, after=count, weight_error=weight_error)
     index = 0 if left_live else 1
+    if trans_live and min(live) > 1:
+        turned = np.arange(size_of(live)).reshape(live[::-1]).T
+        operator = Composed([Rearrange(turned.reshape(-1), columns=size_of(live)), operator])
     if not site.has(2):
         return (linear(site, operator, shape=shape, index=index),)
     offset = beta * site.weights(2, "the bias C")

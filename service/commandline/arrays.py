@@ -4,15 +4,53 @@ from __future__ import annotations
 
 import math
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certifier.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from certifier.prediction import Predictor
+
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """Inputs that were found in a file: an array, or an archive whose arrays may be those of several inputs."""
+
+    path: Path
+    field: str
+    array: Array
+    by_name: bool
+
+    def rows(self, predictor: Predictor) -> Array:
+        """The rows of the predictor's shape; several inputs are the archive's arrays of their names.
+
+        Raises: InvalidInput.
+        """
+        described = predictor.certificate.model.inputs
+        if len(described) == 1 or not self.by_name:
+            return as_rows(self.array, predictor.row_shape, field=self.field)
+        parts = {}
+        for tensor in described:
+            shape = tuple(size for size in tensor.shape if size is not None)
+            field = f"{self.field}.{tensor.name}"
+            parts[tensor.name] = as_rows(read_array(self.path, key=tensor.name, field=field), shape, field=field)
+        return predictor.rows(parts, field=self.field)
+
+
+def read_inputs(path: Path, *, key: str | None, field: str) -> InputFile:
+    """What `read_array` reads, with all of an archive for later where no key was given.
+
+    Raises: InvalidInput.
+    """
+    array = read_array(path, key=key, field=field)
+    return InputFile(path=path, field=field, array=array, by_name=key is None and zipfile.is_zipfile(path))
 
 
 def read_array(path: Path, *, key: str | None, field: str) -> Array:

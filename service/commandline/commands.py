@@ -54,6 +54,8 @@ def certify(
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
+    perturb: typed.Perturbed = None,
+    fix: typed.Fixed = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -65,6 +67,7 @@ def certify(
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
+            perturbed=perturb, fixed=fix,
         )  # fmt: skip
         certificate = certify_file(model, options=asked.options(), state=state).certificate
         if json:
@@ -89,6 +92,8 @@ def predict(
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
+    perturb: typed.Perturbed = None,
+    fix: typed.Fixed = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -96,18 +101,19 @@ def predict(
     with ending_well(as_json=json):
         from certifier.documents import Predictions
         from certifier.evaluation import predictions
-        from service.commandline.arrays import as_rows, read_array
+        from service.commandline.arrays import read_inputs
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_predictions
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
+            perturbed=perturb, fixed=fix,
         )  # fmt: skip
         distance = None if epsilon is None else typed.distance(epsilon)
-        array = read_array(inputs, key=inputs_key, field="inputs")
+        given = read_inputs(inputs, key=inputs_key, field="inputs")
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
-        rows = as_rows(array, predictor.row_shape, field="inputs")
+        rows = given.rows(predictor)
         with counting("predicting", len(rows)) as progress:
             predicted = list(predictions(predictor, rows, epsilon=distance, progress=progress))
         certificate = predictor.certificate
@@ -143,25 +149,28 @@ def evaluate(
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
+    perturb: typed.Perturbed = None,
+    fix: typed.Fixed = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
     """Print clean accuracy, certified accuracy for every epsilon, and how the radii are distributed."""
     with ending_well(as_json=json):
         from certifier.evaluation import evaluate as evaluate_rows
-        from service.commandline.arrays import as_labels, as_rows, read_array
+        from service.commandline.arrays import as_labels, read_array, read_inputs
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_evaluation
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
+            perturbed=perturb, fixed=fix,
         )  # fmt: skip
         distances = typed.epsilons(epsilon)
-        array = read_array(inputs, key=inputs_key, field="inputs")
+        given = read_inputs(inputs, key=inputs_key, field="inputs")
         truth = None if labels is None else as_labels(read_array(labels, key=labels_key, field="labels"))
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
-        rows = as_rows(array, predictor.row_shape, field="inputs")
+        rows = given.rows(predictor)
         with counting("evaluating", len(rows)) as progress:
             answer = evaluate_rows(predictor, rows, labels=truth, epsilons=distances, progress=progress)
         if json:
@@ -187,25 +196,26 @@ def compare(
     layout: typed.Layout = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
+    perturb: typed.Perturbed = None,
+    fix: typed.Fixed = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
     """Print how far paired inputs are apart, how far their outputs are, and how far those could be."""
     with ending_well(as_json=json):
         from certifier.documents import Comparisons
-        from service.commandline.arrays import as_rows, read_array
+        from service.commandline.arrays import read_inputs
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_comparisons
 
         asked = typed.Typed(
             method=method, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
+            perturbed=perturb, fixed=fix,
         )  # fmt: skip
-        arrays = read_array(x, key=x_key, field="x"), read_array(y, key=y_key, field="y")
+        given = read_inputs(x, key=x_key, field="x"), read_inputs(y, key=y_key, field="y")
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
-        first, second = (
-            as_rows(array, predictor.row_shape, field=field) for array, field in zip(arrays, "xy", strict=True)
-        )
+        first, second = (each.rows(predictor) for each in given)
         answer = Comparisons(
             model=predictor.certificate.model.name,
             version=predictor.certificate.model.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,28 @@ Layout = Annotated[
 Outputs = Annotated[
     list[str] | None, typer.Option("--output", metavar="NAME", help="Certify this output only; repeatable.")
 ]
+Perturbed = Annotated[
+    list[str] | None,
+    typer.Option("--perturb", metavar="NAME", help="Perturb this input, and those named besides; repeatable."),
+]
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fix",
+        metavar="NAME=VALUE",
+        help="An input that is not perturbed: a number, true, false, JSON lists, or a .npy file; repeatable.",
+    ),
+]
 InputShape = Annotated[
     str | None,
     typer.Option(metavar="1,D,…", help="The input's shape with batch axis 1, where the model does not record it."),
 ]
-Inputs = Annotated[Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Rows, as .npy or .npz.")]
+Inputs = Annotated[
+    Path,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", help="Rows, as .npy or .npz; several inputs as .npz by name."
+    ),
+]
 Labels = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="One class number per row.")
 ]
@@ -100,6 +118,8 @@ class Typed:
     layout: str | None
     input_shape: str | None
     outputs: list[str] | None
+    perturbed: list[str] | None
+    fixed: list[str] | None
 
     def options(self) -> CertifyOptions:
         """The same as the library takes them.
@@ -118,6 +138,10 @@ class Typed:
             chosen[name] = value
         if self.outputs:
             chosen["outputs"] = self.outputs
+        if self.perturbed:
+            chosen["inputs"] = self.perturbed
+        if self.fixed:
+            chosen["fixed_inputs"] = fixed_values(self.fixed)
         if self.input_shape is not None:
             chosen["input_shape"] = [int(number(text, "--input-shape")) for text in self.input_shape.split(",")]
         try:
@@ -168,6 +192,28 @@ def numbers(texts: list[str], option: str) -> list[float]:
     return [number(part.strip(), option) for text in texts for part in text.split(",")]
 
 
+def fixed_values(texts: list[str]) -> dict[str, Any]:
+    """The values of `NAME=VALUE`, by name; a name may hold equals signs if the value does not.
+
+    Raises: InvalidInput for a file that cannot be read; typer.BadParameter.
+    """
+    from service.commandline.arrays import read_array
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or name in values:
+            raise misuse("--fix", f"{text!r} is not NAME=VALUE" if name not in values else f"{name!r} is given twice")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            path = Path(value)
+            if not path.is_file():
+                raise misuse("--fix", f"{value!r} is neither a number, nor JSON lists, nor a file") from None
+            values[name] = read_array(path, key=None, field=f"options.fixed_inputs.{name}").tolist()
+    return values
+
+
 def epsilons(texts: list[str]) -> dict[str, float]:
     """Distances by the words they were typed in.
 
@@ -193,5 +239,7 @@ def _misused(error: Exception, fallback: str) -> typer.BadParameter:
 
     assert isinstance(error, ValidationError)
     finding = error.errors()[0]
-    option = f"--{finding['loc'][0]}" if finding["loc"] else fallback
+    field = str(finding["loc"][0]) if finding["loc"] else ""
+    named = {"fixed_inputs": "--fix", "inputs": "--perturb", "": fallback}
+    option = named.get(field, f"--{field.replace('_', '-')}")
     return misuse(option, str(finding["msg"]).removeprefix("Value error, "))

@@ -27,6 +27,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
         ("model", f"{model.name} ({model.format})"),
         ("sha256", model.sha256),
         *((f"input {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in model.inputs),
+        *((f"fixed {one.name}", f"{one.dtype} {_shape(one.shape)} sha256 {one.sha256}") for one in model.fixed_inputs),
         *((f"output {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in model.outputs),
         ("task", _task(certificate)),
         (f"{bound.norm} Lipschitz constant", f"at most {_at_most(bound.upper, 9)} ({bound.method}), proved"),

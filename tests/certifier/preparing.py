@@ -22,7 +22,7 @@ def prepared(data: bytes) -> tuple[Network, Norms]:
     _, graph = read_model(data, limits=Limits(), input_shape=None)
     network = build_network(graph, limits=Limits(), cut_head=True)
     norms = Norms(state=SearchState(), seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
-    return with_ranges(network, Box.of(None, network.input), norms.norm_upper), norms
+    return with_ranges(network, Box.everything(network.input_size), norms.norm_upper), norms
 
 
 def mean_pair(constants: Constants) -> float:

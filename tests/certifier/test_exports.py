@@ -39,7 +39,7 @@ class Read:
         _, graph = read_model(data, limits=Limits(), input_shape=architecture.shape)
         network = build_network(graph, limits=Limits(), cut_head=True)
         norms = Norms(state=state, seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
-        self.network = with_ranges(network, Box.of(None, network.input), norms.norm_upper)
+        self.network = with_ranges(network, Box.everything(network.input_size), norms.norm_upper)
         bound = ProductBound(self.network, norms)
         self.constants: Constants = bound.constants()
         self.gains = bound.gains()

@@ -135,7 +135,7 @@ def model_of(spelling: Spelling, *, dtype: Any = np.float32) -> Model:
 
 def bounded(network: Network) -> Network:
     """The network over all inputs; it refuses what only a pattern would bound."""
-    return with_ranges(network, Box.of(None, network.input), lambda operator, name: schur_upper(operator))
+    return with_ranges(network, Box.everything(network.input_size), lambda operator, name: schur_upper(operator))
 
 
 def network_of(model: Model):

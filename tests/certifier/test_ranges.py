@@ -229,7 +229,7 @@ def test_a_constant_that_holds_on_a_range_stays_out_of_the_error_analysis():
     graph = read_onnx(model.data(), limits=Limits())
     norms = Norms(state=SearchState(), seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
     network = build_network(graph, limits=Limits(), cut_head=False)
-    network = with_ranges(network, Box.of(None, network.input), norms.norm_upper)
+    network = with_ranges(network, Box.everything(network.input_size), norms.norm_upper)
     gains = ProductBound(network, norms).gains()
     assert {term.output in gains for term in network.terms if needs_range(term)} == {False}
     assert {term.output in gains for term in network.terms if not needs_range(term)} == {True}

@@ -44,7 +44,7 @@ def _subject(seed: int) -> Subject:
         engine=Engine(served_model(network), network.input),
         decider=Decider(task="classification", constants=constants, threshold=0.5),
         gains=bound.gains(),
-        box=Box.of(None, network.input),
+        box=Box.everything(network.input_size),
         lower=0.0,
         upper=constants.upper,
     )

@@ -4,6 +4,7 @@ from tests.faults.fault import (
     CERTIFICATES,
     EXECUTION,
     HOSTILE,
+    INPUTS,
     NETWORK,
     PREDICTION,
     READING,
@@ -213,6 +214,20 @@ FAULTS = (
         old="if _SURROGATE.search(content):",
         new="if False:",
         tests=(HOSTILE,),
+    ),
+    Fault(
+        name="all perturbed inputs read the same entries of a joint row",
+        file="certifier/reading/choosing.py",
+        old='"starts": (end - size,), "ends": (end,)',
+        new='"starts": (0,), "ends": (size,)',
+        tests=(INPUTS,),
+    ),
+    Fault(
+        name="a number that its type does not hold is fixed as another one",
+        file="certifier/reading/choosing.py",
+        old="if not span.min <= end <= span.max:",
+        new="if False:",
+        tests=(INPUTS,),
     ),
     Fault(
         name="an operator set may be imported twice",

@@ -29,7 +29,7 @@ def network_of(model: Model) -> Network:
 
 def bounded(network: Network) -> Network:
     """The network over all inputs; it refuses what has a constant on bounded ranges only."""
-    return with_ranges(network, Box.of(None, network.input), lambda operator, name: schur_upper(operator))
+    return with_ranges(network, Box.everything(network.input_size), lambda operator, name: schur_upper(operator))
 
 
 def functions(network: Network) -> list[str]:
