@@ -101,7 +101,8 @@ def reads(grid: Grid, box: tuple[int, ...], axes: list[Geometry]) -> tuple[list[
         outside |= not inside.all()
         stride = grid.scale[axis] * geometry.stride
         offsets.append(grid.scale[axis] * taps + grid.offset[axis])
-        reach.append(int(max(box[axis], place.max() + 1, box[axis] - min(0, place.min()), stride * geometry.outputs)))
+        ends = place.max() + 1, box[axis] - min(0, place.min())
+        reach.append(int(max(box[axis], stride * geometry.outputs, *ends)))
     return offsets, tuple(reach), outside
 
 
@@ -202,11 +203,11 @@ def dense_part(view: View, matrix: Array, error: float) -> Part:
         raise NotCovered("a matrix is too large to be written out")
     kernel = np.zeros((matrix.shape[0], signal.size))
     kernel[:, indices[kept]] = matrix[:, kept]
-    offsets = np.stack(np.unravel_index(np.arange(signal.points), signal.box), axis=1).astype(np.int64)
+    points = np.unravel_index(np.arange(signal.points), signal.box)
     return Part(
         source=signal,
         kernel=kernel.reshape(matrix.shape[0], signal.channels, signal.points),
-        offsets=offsets,
+        offsets=np.stack(points, axis=1).astype(np.int64),
         relative_error=error,
     )
 

@@ -167,8 +167,9 @@ class Recursion:
                     state, multipliers = _activated(state, step, next(parameters), next(parameters))
                     arrays[multiplier_name(position, number)] = multipliers
             if position + 1 < len(self.segments):
+                share = torch.ones((), dtype=torch.float64, device=self.device)
                 weights = torch.exp(self.restarts[position])
-                before = weights * self._last[position](state, weights) * (1 + MARGIN)
+                before, _, _ = _dominating(state, weights, share, self._last[position])
                 arrays[restart_name(position)] = before
         assert state is not None
         return _objective(state, self._last[-1]), arrays

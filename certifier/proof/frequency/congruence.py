@@ -35,9 +35,7 @@ def congruence(factor: NDArray, matrix: NDArray, stray: float) -> tuple[NDArray,
     Raises: NotProved for norms beyond that.
     """
     length = matrix.shape[-1]
-    size, inner = frobenius_upper(factor), frobenius_upper(matrix)
-    if not (np.max(size, initial=0.0) <= LARGEST and np.max(inner, initial=0.0) <= LARGEST):
-        raise NotProved("a covariance is too large for its error analysis")
+    size, inner = sized(factor), sized(matrix)
     product = hermitian(factor @ matrix @ np.conj(np.swapaxes(factor, -1, -2)))
     rounding = mul_upper(4.0 * gamma_upper(2 * length + 2, FLOAT64), mul_upper(size, size))
     strayed = mul_upper(stray, add_upper(mul_upper(2.0, size), stray))
@@ -80,7 +78,11 @@ def _is_inverse_below(inverse: NDArray, gap: NDArray) -> NDArray[np.bool_]:
 
 
 def largest_eigenvalue_upper(matrices: NDArray) -> float:
-    """λmax <= result for every matrix of the stack: a guess that is proved, at worst the largest trace."""
+    """λmax <= result for every matrix of the stack: a guess that is proved, at worst the largest trace.
+
+    Raises: NotProved for norms beyond 2^200.
+    """
+    sized(matrices)
     guess = float(np.max(np.linalg.eigvalsh(matrices)))
     for slack in SLACKS:
         bound = np.full(matrices.shape[-1], guess * (1.0 + slack))
@@ -127,6 +129,17 @@ def frobenius_upper(matrices: NDArray) -> Float:
     """‖·‖_F <= result of each matrix of the stack; +inf where anything is not finite."""
     parts = np.ascontiguousarray(matrices).view(np.float64)
     return np.asarray(norm_upper(parts, axis=(-2, -1)))
+
+
+def sized(matrices: NDArray) -> Float:
+    """`frobenius_upper`, at most 2^200.
+
+    Raises: NotProved beyond that, and for what is not finite.
+    """
+    sizes = frobenius_upper(matrices)
+    if not np.max(sizes, initial=0.0) <= LARGEST:
+        raise NotProved("a covariance is too large for its error analysis")
+    return sizes
 
 
 def chunks(count: int, bytes_each: int) -> Iterator[slice]:

@@ -202,6 +202,15 @@ def test_too_large_covariances_are_refused():
         congruence(np.ones((1, 1, 1)), np.full((1, 1, 1), np.nan), 0.0)
 
 
+def test_multipliers_that_are_too_large_are_refused():
+    """Where the activation comes last, nothing but the bound itself looks at what they make of the covariance."""
+    step = Slopes(start=0, lower=np.zeros(1), upper=np.array([4.0]))
+    segment = Segment(sizes=(2,), squares=np.ones(1), sources=np.array([-1]), steps=(step,))
+    for size in (1e100, 1e308):
+        with pytest.raises(NotProved):
+            prove([segment], Witness(method="", header={}, arrays={"multipliers/0/0": np.array([size])}))
+
+
 def test_inverses_are_enclosed_from_above_and_indefinite_gaps_are_refused():
     generator = np.random.default_rng(3)
     root = generator.standard_normal((4, 5, 5)) + 1j * generator.standard_normal((4, 5, 5))
