@@ -101,9 +101,9 @@ class Term(ABC):
 class Affine(Term):
     """y = sum_i A_i x_i + b: every linear map, addition and concatenation.
 
-    `arrangement` tells how the parts lie: "sum" anywhere, "stack" in disjoint rows.  `offset_magnitude` bounds
-    entrywise what the engine adds up to form b; `roundings` counts the roundings an entry may suffer beyond the
-    products of its fan-in.
+    `arrangement` tells how the parts lie: "sum" anywhere, "stack" in disjoint rows, with the offset in yet others.
+    `offset_magnitude` bounds entrywise what the engine adds up to form b; `roundings` counts the roundings an entry
+    may suffer beyond the products of its fan-in.
     """
 
     name: str
@@ -131,8 +131,8 @@ class Affine(Term):
     def is_exact(self) -> bool:
         """The engine only moves numbers here, so nothing is rounded."""
         moves = all(operator.fan_in == 0 for operator in self.operators)
-        meets = len(self.operators) > 1 and self.arrangement == "sum"
-        return moves and not meets and self.roundings == 0 and self.offset is None
+        meets = self.arrangement == "sum" and (len(self.operators) > 1 or self.offset is not None)
+        return moves and not meets and self.roundings == 0
 
     def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         carried = np.zeros_like(output)

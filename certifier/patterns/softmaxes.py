@@ -217,8 +217,8 @@ def _within(cube: Array, radius: Array, bound: Array, at: Precision) -> Array:
 class SmallSoftmax(Softmax):
     """Softmax of an engine that does not subtract the maximum: the same function, bounded for moderate entries only."""
 
-    def _along_stray(self, cube: Array, radius: Array, output: Array, at: Precision) -> Array:
-        return _within(cube, radius, super()._along_stray(cube, radius, output, at), at)
+    def _kernel(self, cube: Array, largest: Array, output: Array, moved: Array, at: Precision) -> Array:
+        return _within(cube, largest, super()._kernel(cube, largest, output, moved, at), at)
 
 
 class SmallLogSoftmax(LogSoftmax):

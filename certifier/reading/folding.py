@@ -40,6 +40,9 @@ def fold(node: Node, values: Mapping[str, Array], *, opset: int, limits: Limits)
     if node.domain != "" or node.operator not in FOLDABLE:
         raise UnsupportedNode(node.name, node.operator, "cannot be evaluated ahead of time")
     named = [name for name in node.inputs if name]
+    if node.operator in ("DequantizeLinear", "QuantizeLinear"):
+        # The reference knows them from this version on, which only added element types.
+        opset = max(opset, 19)
     model = _single_node_model(node, {name: values[name] for name in named}, opset)
     _demand_size(node, model, limits)
     try:

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
 from certifier.graph import Array, Graph, Node, Tensor
 from certifier.limits import Limits
+from certifier.reading import quantised
 from certifier.reading.functions import demand_expansion
 
 OLDEST_OPSET = 7
@@ -184,10 +185,13 @@ def _refuse_unknown_operators(model: onnx.ModelProto, versions: dict[str, int]) 
     for node in _all_nodes(model.graph.node):
         if (node.domain, node.op_type) not in local and _since(node, versions) is None:
             domain = f" of domain {node.domain!r}" if node.domain else ""
+            reason = f"no such operator{domain} in operator set {versions.get(node.domain, versions[''])}"
+            is_quantised = quantised.is_quantised(node.op_type)
             raise UnsupportedNode(
                 node.name or (node.output[0] if node.output else "?"),
                 node.op_type,
-                f"no such operator{domain} in operator set {versions.get(node.domain, versions[''])}",
+                f"{quantised.REASON} ({reason})" if is_quantised else reason,
+                remedy=quantised.REMEDY if is_quantised else None,
             )
 
 

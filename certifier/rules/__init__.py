@@ -3,7 +3,9 @@
 from certifier.rules import (  # noqa: F401  (importing a family registers its rules)
     activations,
     arithmetic,
+    assignments,
     convolutions,
+    einsum,
     matrices,
     movements,
     normalisations,

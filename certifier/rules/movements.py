@@ -244,7 +244,7 @@ def gather(site: Site) -> tuple[Term, ...]:
     indices = np.asarray(site.constant(1, "the indices"))
     own, axis = places(site), axis_of(site, 0)
     demand_elements(site, own.size // own.shape[axis] * indices.size)
-    return (moved(site, own.take(_within(site, indices, own.shape[axis]), axis=axis)),)
+    return (moved(site, own.take(within(site, indices, own.shape[axis]), axis=axis)),)
 
 
 @rule("GatherElements", since=(11, 13), attributes=("axis",))
@@ -255,7 +255,7 @@ def gather_elements(site: Site) -> tuple[Term, ...]:
     if indices.ndim != own.ndim:
         raise site.refuse(f"indices of shape {indices.shape} do not fit {own.shape}")
     others = tuple(slice(count) if i != axis else slice(None) for i, count in enumerate(indices.shape))
-    read = np.take_along_axis(own[others], _within(site, indices, own.shape[axis]), axis=axis)
+    read = np.take_along_axis(own[others], within(site, indices, own.shape[axis]), axis=axis)
     return (moved(site, read),)
 
 
@@ -271,11 +271,11 @@ def gather_nd(site: Site) -> tuple[Term, ...]:
         raise site.refuse(f"indices of shape {indices.shape} do not fit the batch axes of {own.shape}")
     demand_elements(site, math.prod(indices.shape[:-1]) * math.prod(own.shape[batch + depth :]))
     grid = np.indices(indices.shape[:-1])[:batch]
-    tail = (_within(site, indices[..., i], own.shape[batch + i]) for i in range(depth))
+    tail = (within(site, indices[..., i], own.shape[batch + i]) for i in range(depth))
     return (moved(site, own[(*grid, *tail)]),)
 
 
-def _within(site: Site, indices: np.ndarray, size: int) -> np.ndarray:
+def within(site: Site, indices: np.ndarray, size: int) -> np.ndarray:
     """`indices` counted from the front, all inside an axis of `size`."""
     if indices.dtype.kind not in "iu" or np.any((indices < -size) | (indices >= size)):
         raise site.refuse(f"its indices are outside of an axis of {size}")

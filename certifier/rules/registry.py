@@ -16,6 +16,7 @@ from certifier.documents import OperatorSupport
 from certifier.errors import UnsupportedNode
 from certifier.graph import Array, Node
 from certifier.limits import Limits
+from certifier.reading import quantised
 from certifier.reading.folding import FOLDABLE
 from certifier.terms import Term
 
@@ -129,8 +130,8 @@ class Entry:
 _ENTRIES: dict[tuple[str, str, int], Entry] = {}
 
 _DISCONTINUOUS = """ArgMax ArgMin And Binarizer BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil
-    DynamicQuantizeLinear Equal Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Mod NonMaxSuppression
-    NonZero Not OneHot Or QuantizeLinear Round Shrink Sign ThresholdedRelu TopK Unique Where Xor"""
+    Equal Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Mod NonMaxSuppression
+    NonZero Not OneHot Or Round Shrink Sign ThresholdedRelu TopK Unique Xor"""
 _UNBOUNDED = "Acos Acosh Asin Atanh Cosh ReduceLogSum ReduceProd ReduceSumSquare Sinh Tan"
 _STATEFUL = "If Loop Scan"
 _UNIMPLEMENTED_NORMS = {
@@ -146,8 +147,7 @@ REMEDIES = {
     **dict.fromkeys(_STATEFUL.split(), _UNROLLED),
     "Cast": _INSIDE,
     "TopK": f"read only its values, with its attribute sorted set, or {_INSIDE}",
-    "QuantizeLinear": "export the model before quantising it",
-    "DynamicQuantizeLinear": "export the model before quantising it",
+    **dict.fromkeys(quantised.STANDARD, quantised.REMEDY),
 }
 """What helps a user whose model holds an operator that is refused, where something does."""
 
@@ -156,6 +156,7 @@ REFUSED = {
     **{name: f"{name} has an unbounded slope, so it has no global Lipschitz constant" for name in _UNBOUNDED.split()},
     **{name: f"{name} is a loop or a branch, which no rule bounds" for name in _STATEFUL.split()},
     **_UNIMPLEMENTED_NORMS,
+    **dict.fromkeys(quantised.STANDARD, quantised.REASON),
     "TopK": "TopK is continuous only in its sorted values: the places of entries, and values in no order, jump",
 }
 """Operators that are refused on purpose, with the reason that a user reads."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from certifier.errors import UnsupportedNode
+from certifier.reading import quantised
 from certifier.reading.aten import (
     activations,  # noqa: F401  (importing a family registers its operators)
     arithmetic,  # noqa: F401
@@ -54,6 +55,8 @@ def lower(
     """
     found = registry.find(operator)
     if found is None:
+        if quantised.is_quantised(operator):
+            raise UnsupportedNode(where, operator, quantised.REASON, remedy=quantised.REMEDY)
         raise UnsupportedNode(where, operator, REFUSED.get(operator.removesuffix("_"), _UNKNOWN))
     name, entry = found
     call = Call(emitter=emitter, operator=name, where=where)

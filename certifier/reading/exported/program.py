@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from certifier.errors import MalformedModel, UnsupportedNode
+from certifier.reading import quantised
 from certifier.reading.aten import registry
 from certifier.reading.aten.table import lower
 from certifier.reading.emitting import Emitter, Ref
@@ -63,7 +64,10 @@ class Program:
             return
         match = _ATEN.fullmatch(target)
         if match is None:
-            raise UnsupportedNode(where, target.removeprefix("torch.ops."), "only ATen operators are supported")
+            name = target.removeprefix("torch.ops.")
+            if quantised.is_quantised(name):
+                raise UnsupportedNode(where, name, quantised.REASON, remedy=quantised.REMEDY)
+            raise UnsupportedNode(where, name, "only ATen operators are supported")
         operator = match[1]
         result = lower(self.emitter, operator, positional, keywords, where=where)
         flat = self._define_all(outputs, result, where, operator)

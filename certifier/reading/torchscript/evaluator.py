@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedNode
+from certifier.reading import quantised
 from certifier.reading.torchscript.code import Code, Definition
 from certifier.reading.torchscript.frames import Frame, Returned, bind
 from certifier.reading.torchscript.modules import Objects
@@ -265,7 +266,10 @@ class Evaluator:
             return self._operators.call(name, arguments, keywords, where)
         if space == "ops.prim":
             return primitive(name, arguments, self._operators, where)
-        raise UnsupportedNode(where, path.removeprefix("ops."), "operators of this namespace are not supported")
+        name = path.removeprefix("ops.")
+        if quantised.is_quantised(name):
+            raise UnsupportedNode(where, name, quantised.REASON, remedy=quantised.REMEDY)
+        raise UnsupportedNode(where, name, "operators of this namespace are not supported")
 
     def _builtin(self, name: str, node: ast.Call, frame: Frame, where: str) -> object:
         """The few functions of the language itself; the types that some of them are given are not evaluated."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from certifier.errors import MalformedModel, ResourceLimitExceeded, UnsupportedModel
+from certifier.reading import quantised
 
 LARGEST_PICKLE = 64 * 2**20
 MOST_OPCODES = 4_000_000
@@ -196,7 +197,8 @@ class _Machine:
             return arguments[0]
         raise UnsupportedModel(
             f"the pickle of {self.folder!r} calls {function.qualified}, which makes no tensor, list "
-            "or module (quantised, sparse and custom objects are not supported)"
+            "or module (quantised, sparse and custom objects are not supported)",
+            remedy=quantised.REMEDY if quantised.is_quantised(function.qualified) else None,
         )
 
     def _tensor(self, arguments: tuple[object, ...]) -> TensorSpec:
