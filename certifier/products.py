@@ -185,5 +185,5 @@ class Bilinear(Term):
         ||B(d, e)|| <= ||d|| ||e||: entrywise or block by block, no pair of operands meets twice under broadcasting.
         """
         by_first, by_second = self.form.norms_upper(values[0], values[1])
-        own = np.linalg.norm(self.own_rounding(values, radii, output, at), axis=1, keepdims=True)
+        own = norm_upper(self.own_rounding(values, radii, output, at), 1)[:, None]
         return by_first[:, None] * lengths[1] + (by_second[:, None] + lengths[1]) * lengths[0] + own

@@ -21,6 +21,7 @@ from certifier.terms import Elementwise
 Array = NDArray[Any]
 Ends = tuple[Array, Array]
 ROOM = 2.0**-44
+TINY = 2.0**-900
 LARGEST_POWER = 64
 """Powers beyond this are left out: their evaluation would need a wider room."""
 
@@ -171,9 +172,13 @@ def power(exponent: float) -> Steep:
         # Subtracting 1 is exact for whole exponents; for others it could round, and a large x would magnify that.
         return exponent * np.power(x, exponent - 1) if whole else exponent * (np.power(x, exponent) / x)
 
+    def divisible(x: Array) -> Array:
+        # Where the power underflows, dividing it by a small x would magnify what that loses.
+        return (x >= 1) | ((x > 0) & (np.power(x, exponent) >= TINY))
+
     def ends(low: Array, high: Array) -> tuple[Ends, Ends]:
         if not whole:
-            low = _positive(low)
+            low = np.where(divisible(low) & divisible(high), low, np.nan)
             return (slope(low), slope(high)), (np.power(low, exponent), np.power(high, exponent))
         within = (low < 0) & (high > 0)
         furthest = np.where(high >= -low, high, low)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.operators import Operator
-from certifier.proof.rounding import gamma_upper
+from certifier.proof.rounding import gamma_upper, norm_upper
 
 Array = NDArray[Any]
 
@@ -274,7 +274,7 @@ class Activation(Term):
             lower, upper = self.function.slopes_on(*ends)
             steepest = np.maximum(np.abs(lower), np.abs(upper)).max(axis=1, keepdims=True)
             moved = np.where(lengths[0] == 0, 0.0, steepest * lengths[0])
-            return moved + np.linalg.norm(self.own_rounding(values, radii, output, at), axis=1, keepdims=True)
+            return moved + norm_upper(self.own_rounding(values, radii, output, at), 1)[:, None]
 
 
 class VectorFunction(ABC):

@@ -128,7 +128,9 @@ def _groups(term: Term, sources: Sequence[Reach], norm_of: NormOf) -> Groups:
     if isinstance(term, Activation):
         at_zero = term.function.range_on(np.zeros(first.lower.size), np.zeros(first.lower.size))
         offset = _grouped_norms(_largest(*at_zero), first.group, len(first.lengths))
-        steepest = np.broadcast_to(term.steepest, first.lower.shape)
+        # A secant from zero: slopes that hold on the interval alone say nothing about it.
+        slopes = term.function.slopes_on(np.minimum(first.lower, 0.0), np.maximum(first.upper, 0.0))
+        steepest = _largest(*slopes)
         per_group = np.zeros(len(first.lengths))
         np.maximum.at(per_group, first.group, steepest)
         return first.group, np.asarray(add_upper(mul_upper(per_group, first.lengths), offset))
@@ -192,7 +194,7 @@ def _through(operator: Operator, groups: Groups, norm_of: Callable[[Operator], f
     if isinstance(operator, Diagonal):
         largest = np.zeros(len(lengths))
         np.maximum.at(largest, group, np.abs(operator.values))
-        return group, np.asarray(mul_upper(mul_upper(largest, 1.0 + operator.weight_error), lengths))
+        return group, np.asarray(mul_upper(mul_upper(largest, add_upper(1.0, operator.weight_error)), lengths))
     if isinstance(operator, Kronecker):
         rows, columns = operator.core_shape
         cube = group.reshape(operator.before, columns, operator.after)

@@ -31,16 +31,19 @@ def probe_inputs(box: Box, *, count: int, seed: int) -> Floats:
     """
     generator = np.random.default_rng(seed)
     bounded = np.isfinite(box.lower) & np.isfinite(box.upper)
-    start, width = np.where(bounded, box.lower, 0.0), np.where(bounded, box.upper - box.lower, 0.0)
+    start = np.where(bounded, box.lower, 0.0)
+    # The width of a bounded box may overflow, half of it does not.
+    half = np.where(bounded, box.upper / 2 - start / 2, 0.0)
     rows = []
     for position in range(count):
         uniform = generator.random(box.lower.size)
         normal = generator.standard_normal(box.lower.size)
         free = (uniform, normal, 0.1 * normal, uniform * 3.0)[position % 4]
         share = np.rint(uniform) if position % 4 == 1 else uniform
-        rows.append(box.clip(np.where(bounded, start + share * width, free)))
+        rows.append(box.clip(np.where(bounded, start + share * half + share * half, free)))
     # Representable in float32, so that the engine starts from the very same numbers.
-    return np.array(rows).astype(np.float32).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.array(rows).astype(np.float32).astype(np.float64)
 
 
 def stretch_lower(network: Network, x: Floats, y: Floats, gains: Gains) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.proof.rounding import div_upper, gamma_upper, sqrt_lower, sqrt_upper
+from certifier.proof.rounding import div_upper, gamma_upper, norm_upper, sqrt_lower, sqrt_upper
 from certifier.terms import Precision, VectorFunction
 
 Array = NDArray[Any]
@@ -51,7 +51,7 @@ class AlongAxis(VectorFunction):
 
     def _length(self, bound: Array) -> Array:
         """The L2 norm per row of the batch of what bounds the cube's entries."""
-        return np.sqrt(np.square(bound).sum(axis=(1, 2, 3)))[:, None]
+        return norm_upper(bound, (1, 2, 3))[:, None]
 
     def _unit(self, at: Precision) -> float:
         return _roundings_upper(2 * self.count + _KERNEL, at.unit)
@@ -95,7 +95,7 @@ class Softmax(AlongAxis):
         is flushed to zero; the sum, at least 1, errs likewise with Σ p_j |d_j| <= log n.
         """
         largest = radius.max(axis=2, keepdims=True)
-        by_norm = 0.5 * np.sqrt(np.square(radius).sum(axis=2, keepdims=True)) * (1 + self._unit(at))
+        by_norm = 0.5 * norm_upper(radius, 2)[:, :, None] * (1 + self._unit(at))
         # What underflowed in the centre may have grown into sight: hence the smallest normal number.
         by_factor = (output + _SMALLEST) * np.expm1(radius + largest) * (1 + self._unit(at))
         moved = np.minimum(np.minimum(by_factor, by_norm), 1.0)
@@ -214,7 +214,7 @@ class Normalisation(VectorFunction):
         """‖Δx‖ over the least s within reach, where ‖Δx‖ bounds the movement of every group, then the rounding."""
         with np.errstate(all="ignore"):
             nearby = _Nearby(self, self._grouped(x), self._grouped(radius), length, at)
-            kernel = np.sqrt(np.square(nearby.kernel).sum(axis=(1, 2)))[:, None]
+            kernel = norm_upper(nearby.kernel, (1, 2))[:, None]
             bound = nearby.steepest * length + kernel
         return np.where(np.isnan(bound) | self._overflows(x, radius, at), np.inf, bound)
 
@@ -237,7 +237,7 @@ class _Nearby:
         scale = np.abs(function.scale).reshape(1, function.groups, count)
         shift = np.abs(function.shift).reshape(1, function.groups, count)
         z, s = function.deviation(x)
-        spread = np.sqrt(np.square(radius).sum(axis=2, keepdims=True)) * (1 + unit)
+        spread = norm_upper(radius, 2)[:, :, None] * (1 + unit)
         if length is not None:
             spread = np.minimum(spread, length[:, :, None])
         reach = np.abs(x) + radius

@@ -18,7 +18,8 @@ from certifier.reading.onnx import read_onnx
 from certifier.search.attack import EXACT
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import SearchState
-from certifier.terms import PRECISIONS
+from certifier.terms import PRECISIONS, REFERENCE
+from certifier.vector_functions.normalising import Normalisation
 from tests.building import SEAL, Model, certify_model, predictor_of, single
 from tests.random_networks import image_networks, vector_networks
 
@@ -115,3 +116,28 @@ def test_an_enclosure_is_never_nan():
     _, enclosure = _enclosed(model, np.array([[1e200, 1e200], [1e-300, 0.0]]), exact=True)
     assert not np.isnan(enclosure.radius).any()
     assert np.isinf(enclosure.radius[0]).any()
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 1e-60, 1e-90, 1e-140])
+def test_errors_whose_squares_underflow_are_counted(magnitude):
+    """x·x, where no length may be computed from the squares of the errors as they are."""
+    model = Model(1)
+    model.add("Mul", "x", "x")
+    network = build_network(read_onnx(model.data(), limits=Limits()), limits=Limits(), cut_head=False)
+    rows = magnitude * np.random.default_rng(0).uniform(1, 2, (50, 1))
+    enclosure = enclose(network, rows, input_radius=np.zeros_like(rows), precisions=EXACT, gains={})
+    assert (enclosure.radius <= 1e-13 * np.abs(enclosure.centre)).all()
+    for row, centre, radius in zip(rows, enclosure.centre, enclosure.radius, strict=True):
+        exact = Fraction(float(row[0])) ** 2
+        assert abs(exact - Fraction(float(centre[0]))) <= Fraction(float(radius[0]))
+
+
+def test_radii_whose_squares_underflow_move_a_normalisation():
+    function = Normalisation(name="layer", groups=1, scale=np.ones(4), shift=np.zeros(4), epsilon=1.0, centred=True)
+    x, radius = 1e-172 * np.array([[4.0, 1.0, 2.0, -7.0]]), 1e-172 * np.ones((1, 4))
+    moved = function.evaluate(x + radius * [[1, -1, 1, -1]]) - function.evaluate(x)
+    output = function.evaluate(x)
+    stray = function.stray(x, radius, output, REFERENCE)
+    length = function.stray_length(x, radius, 2 * radius[:, :1], output, REFERENCE)
+    assert (stray >= 0.99 * np.abs(moved)).all() and (stray <= 2e-172 * 1.01).all()
+    assert length >= 2e-172 and length <= 2.1e-172

@@ -82,6 +82,19 @@ def test_a_reciprocal_promises_nothing_near_zero(ends):
     assert not np.isfinite(slopes).all()
 
 
+@pytest.mark.parametrize("exponent", [0.3, 1.5, 2.5, -0.5])
+@pytest.mark.parametrize("magnitude", [1e-5, 1e-125, 1e-190, 1e-210, 1e-300, 1e300])
+def test_slopes_of_powers_hold_where_a_power_underflows(exponent, magnitude):
+    """On an interval so short that only rounding could help."""
+    function, x = steep.power(exponent), np.array(magnitude * 1.234567)
+    lower, upper = (float(end) for end in function.slopes_on(x, x))
+    with mp.workdps(60):
+        slope = mpf(exponent) * mpmath.power(mpf(float(x)), mpf(exponent) - 1)
+        assert lower <= slope <= upper
+    if magnitude == 1e-5:
+        assert upper - lower <= 1e-12 * abs(upper)
+
+
 @pytest.mark.parametrize("function", [steep.exponential(), steep.power(2.0), steep.power(3.0)])
 def test_unbounded_intervals_have_unbounded_slopes(function):
     for ends in ((-np.inf, 0.0), (0.0, np.inf), (-np.inf, np.inf), (0.0, 1e308)):

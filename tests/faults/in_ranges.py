@@ -81,6 +81,13 @@ FAULTS = (
         tests=(REACH,),
     ),
     Fault(
+        name="slopes on an interval are taken from zero to it",
+        file="certifier/proof/reach.py",
+        old="term.function.slopes_on(np.minimum(first.lower, 0.0), np.maximum(first.upper, 0.0))",
+        new="term.function.slopes_on(first.lower, first.upper)",
+        tests=(REACH,),
+    ),
+    Fault(
         name="an entry that is read twice counts once in its group",
         file="certifier/proof/reach.py",
         old="return read, np.append(mul_upper(np.where(times > 1, sqrt_upper(times), 1.0), lengths), 0.0)",
@@ -197,6 +204,13 @@ FAULTS = (
         file="certifier/steep.py",
         old="return np.where(known, low - room, -np.inf), np.where(known, high + room, np.inf)",
         new="return np.where(known, low, -np.inf), np.where(known, high, np.inf)",
+        tests=(STEEP,),
+    ),
+    Fault(
+        name="powers that underflow are divided by small numbers",
+        file="certifier/steep.py",
+        old="low = np.where(divisible(low) & divisible(high), low, np.nan)",
+        new="low = _positive(low)",
         tests=(STEEP,),
     ),
     Fault(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certifier import steep
 from certifier.box import Box
 from certifier.flow import Network
 from certifier.limits import Limits
@@ -19,7 +21,7 @@ from certifier.proof.reach import Reach, _middle_and_radius, _through, factors_o
 from certifier.proof.structure import schur_upper
 from certifier.ranges import with_ranges
 from certifier.reading.onnx import read_onnx
-from certifier.terms import Affine
+from certifier.terms import Activation, Affine
 from tests.building import Model, single
 
 
@@ -167,6 +169,21 @@ def test_groups_of_an_activation_count_its_value_at_zero():
     reach = reach_of(term, [grouped(0.5, 0.0)], norm_of)
     assert reach.lengths[0] >= np.linalg.norm(1 / (1 + np.exp(-np.full(2, 0.5 / np.sqrt(2)))))
     assert np.sqrt(0.5) <= reach.lengths[1] <= np.sqrt(0.5) * (1 + 1e-9)
+
+
+def test_slopes_on_an_interval_say_nothing_about_the_way_from_zero_to_it():
+    """10 on [1, 2] with slope 0 there, and 0 at 0."""
+
+    def ends(low, high):
+        flat = np.where(low >= 1, 0.0, 10.0)
+        return (flat, np.zeros_like(flat)), (np.clip(10 * low, 0, 10), np.clip(10 * high, 0, 10))
+
+    (term,) = of_nodes("Sigmoid", width=2).terms
+    assert isinstance(term, Activation)
+    step = replace(steep.exponential(), ends=ends, slope_lower=np.zeros(2), slope_upper=np.zeros(2))
+    source = Reach.of(np.ones(2), np.full(2, 2.0), (np.zeros(2, dtype=np.intp), np.array([1.5])))
+    reach = reach_of(replace(term, function=step), [source], norm_of)
+    assert (reach.upper >= 10).all() and reach.lengths[0] >= np.sqrt(200) and reach.length_upper <= 15
 
 
 def test_groups_of_a_sum_add_up():
