@@ -6,6 +6,7 @@ the product of norms, stands for everything before, and multiplies what is prove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,10 +24,10 @@ from certifier.operators import Adjoint, Composed, Convolution, Operator
 from certifier.proof.frequency.checking import prove
 from certifier.proof.frequency.steps import Bound
 from certifier.proof.readout import MAXIMAL_OUTPUTS, MAXIMAL_PAIR_OUTPUTS
-from certifier.proof.rounding import add_upper, mul_upper, norm_upper, sqrt_upper
-from certifier.search.frequency import descend
+from certifier.proof.rounding import TINY, Float, add_upper, mul_upper, norm_upper, sqrt_upper
+from certifier.search.frequency import Found, Wish, descend
 from certifier.terms import Activation, Affine
-from certifier.witness import Witness
+from certifier.witness import JSON, Witness
 
 METHOD = "frequency"
 Progress = Callable[[float], None]
@@ -48,6 +49,18 @@ class _Plan:
     def tori(self) -> list[list[int]]:
         return [list(segment.sizes) for segment in self.schedule.segments]
 
+    @property
+    def header(self) -> dict[str, JSON]:
+        return {"origin": self.lowered.origin, "tori": self.tori, "cuts": list(self.lowered.cuts)}
+
+    def by_channel(self, weights: Float) -> Float:
+        """Of pairs of channels of the last signal, added up where several outputs are entries of one."""
+        signal, indices = self.lowered.output.signal, self.lowered.output.all_indices
+        result = np.zeros((signal.channels, signal.channels))
+        channel = indices // signal.points
+        np.add.at(result, (channel[:, None], channel[None, :]), weights)
+        return result
+
 
 def covers(network: Network) -> str | None:
     """None if the method can bound the network, or in words why it cannot."""
@@ -59,23 +72,34 @@ def covers(network: Network) -> str | None:
 
 
 def search(
-    network: Network, product: ProductBound, *, seconds: float, seed: int, progress: Progress | None = None
+    network: Network,
+    product: ProductBound,
+    *,
+    seconds: float,
+    seed: int,
+    progress: Progress | None = None,
+    weights: Float | None = None,
+    start: Witness | None = None,
 ) -> Witness:
     """The best witness found in about `seconds`; nothing rests on it, `check` proves or refuses it.
 
-    The search is a descent from a fixed start, so `seed` changes nothing.
+    `weights` says how much each pair of outputs matters (None: all alike), `start` is a witness of this network or one
+    like it.  The search is a descent from a fixed start, so `seed` changes nothing.
+    Shapes: weights (c, c), symmetric.
     Raises: NotProved where the network is not covered, or a proof would take longer than the search may.
     """
     del seed
-    plan = _affordable(network, product.norms.norm_upper, max(seconds, 1.0))
-    found = descend(
-        plan.schedule.segments,
-        numbers=plan.schedule.numbers,
-        seconds=seconds,
-        progress=progress or (lambda share: None),
-    )
-    header = {"origin": plan.lowered.origin, "tori": plan.tori, "cuts": list(plan.lowered.cuts)}
-    return Witness(method=METHOD, header=header, arrays=found.arrays)
+    report = progress or (lambda share: None)
+    plans = _affordable(network, product.norms.norm_upper, max(seconds, 1.0))
+    chosen, least = plans[0], math.inf
+    for plan in plans if len(plans) > 1 else ():
+        # Where a descent begins tells which of the two will end lower, nearly always.
+        found = _descended(plan, weights, start, 0.0, report)
+        estimate = found.estimate + math.log(max(_before(plan, network, product), TINY))
+        if estimate < least:
+            chosen, least = plan, estimate
+    found = _descended(chosen, weights, start, seconds, report)
+    return Witness(method=METHOD, header=chosen.header, arrays=found.arrays)
 
 
 def check(network: Network, witness: Witness, norms: Norms) -> Constants:
@@ -94,18 +118,43 @@ def check(network: Network, witness: Witness, norms: Norms) -> Constants:
         raise NotProved(f"the network is not covered from {origin!r} on: {error}") from error
     if witness.header.get("tori") != plan.tori:
         raise NotProved("the witness was made for other tori")
+    # All norms of the network are proved only where one of them is needed.
     before = 1.0 if origin == network.input.name else ProductBound(network, norms).lipschitz_upper(origin)
     return _constants(plan.lowered, prove(plan.schedule.segments, witness), before, network.output_size)
 
 
-def _affordable(network: Network, norm_upper: NormUpper, seconds: float) -> _Plan:
+def _descended(plan: _Plan, weights: Float | None, start: Witness | None, seconds: float, report: Progress) -> Found:
+    is_alike = start is not None and start.method == METHOD and start.header.get("origin") == plan.lowered.origin
+    arrays = start.arrays if start is not None and is_alike else {}
+    wish = Wish(weights=None if weights is None else plan.by_channel(weights), start=arrays)
+    schedule = plan.schedule
+    return descend(schedule.segments, numbers=schedule.numbers, wish=wish, seconds=max(seconds, 0.0), progress=report)
+
+
+def _before(plan: _Plan, network: Network, product: ProductBound) -> float:
+    """The Lipschitz constant of the origin."""
+    origin = plan.lowered.origin
+    return 1.0 if origin == network.input.name else product.lipschitz_upper(origin)
+
+
+def _affordable(network: Network, norm_upper: NormUpper, seconds: float) -> list[_Plan]:
+    """The first plan whose proof takes no longer than that, and where it has cuts, the first one without.
+
+    Raises: NotProved if there is none.
+    """
+    plans: list[_Plan] = []
     try:
         for plan in _plans(network, norm_upper):
-            if plan.schedule.work <= seconds * WORK_A_SECOND:
-                return plan
+            if plan.schedule.work > seconds * WORK_A_SECOND or (plans and plan.lowered.cuts):
+                continue
+            plans.append(plan)
+            if not plan.lowered.cuts:
+                break
     except NotCovered as error:
         raise NotProved(f"the network has no form on frequencies: {error}") from error
-    raise NotProved("the proof on frequencies would take longer than the search may")
+    if not plans:
+        raise NotProved("the proof on frequencies would take longer than the search may")
+    return plans
 
 
 def _plan(network: Network, origin: str, norm_upper: NormUpper) -> _Plan:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.errors import NotProved
 from certifier.proof.frequency.steps import Segment
 
 if TYPE_CHECKING:
@@ -35,7 +36,20 @@ class Found:
     iterations: int
 
 
-def descend(segments: Sequence[Segment], *, numbers: int, seconds: float, progress: Callable[[float], None]) -> Found:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wish:
+    """What the descent is for: how much each pair of outputs matters (None: all alike), and where to begin.
+
+    Shapes: weights (c, c), symmetric. `start` holds the arrays of an earlier witness, of this network or one like it.
+    """
+
+    weights: NDArray[np.float64] | None
+    start: Mapping[str, NDArray[np.float64]]
+
+
+def descend(
+    segments: Sequence[Segment], *, numbers: int, wish: Wish, seconds: float, progress: Callable[[float], None]
+) -> Found:
     """The best multipliers found in about `seconds`.
 
     `numbers` is the size of the largest stack of matrices.
@@ -46,31 +60,46 @@ def descend(segments: Sequence[Segment], *, numbers: int, seconds: float, progre
 
     deadline = time.monotonic() + seconds
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    whole = Recursion(segments, thinned=False, device=device)
+    whole = Recursion(segments, weights=wish.weights, thinned=False, device=device)
+    try:
+        whole.begin_at(wish.start)
+        best = _found(whole, 0)
+    except (FloatingPointError, RuntimeError) as error:
+        raise NotProved(f"the search cannot begin: {error}") from error
     if numbers <= WHOLE_NUMBERS or all(thin_sizes(segment) == segment.sizes for segment in segments):
-        return _adam(whole, deadline, progress)
-    thin = Recursion(segments, thinned=True, device=device)
-    found = _adam(thin, deadline, progress)
-    with torch.no_grad():
-        first = _found(whole, found.iterations)
-        for mine, theirs in zip(whole.every, thin.every, strict=True):
-            mine.copy_(theirs)
+        return _adam(whole, best, deadline, progress)
+    thin = Recursion(segments, weights=wish.weights, thinned=True, device=device)
+    try:
+        thin.begin_at(wish.start)
+        first = _found(thin, 0)
+    except (FloatingPointError, RuntimeError):
+        return best
+    found = _adam(thin, first, deadline, progress)
+    try:
+        with torch.no_grad():
+            for mine, theirs in zip(whole.every, thin.every, strict=True):
+                mine.copy_(theirs)
         last = _found(whole, found.iterations)
-    return last if last.estimate < first.estimate else first
+    except (FloatingPointError, RuntimeError):
+        # What a thinned torus suggests need not work on the whole one.
+        return best
+    return last if last.estimate < best.estimate else best
 
 
 def _found(recursion: Recursion, iterations: int) -> Found:
-    loss, arrays = recursion.evaluate()
+    """Where the recursion is."""
+    import torch
+
+    with torch.no_grad():
+        loss, arrays = recursion.evaluate()
     plain = {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
     return Found(arrays=plain, estimate=float(loss.detach()), iterations=iterations)
 
 
-def _adam(recursion: Recursion, deadline: float, progress: Callable[[float], None]) -> Found:
+def _adam(recursion: Recursion, best: Found, deadline: float, progress: Callable[[float], None]) -> Found:
     """The best point seen; the rate falls to a hundredth along a cosine, as time or steps run out."""
     import torch
 
-    with torch.no_grad():
-        best = _found(recursion, 0)
     if not recursion.every:
         return best
     optimiser = torch.optim.Adam(recursion.every, lr=RATE, betas=(0.9, 0.99))
@@ -91,7 +120,7 @@ def _adam(recursion: Recursion, deadline: float, progress: Callable[[float], Non
         value = float(loss.detach())
         if not math.isfinite(value):
             break
-        if value < best.estimate or done == 0:
+        if value < best.estimate:
             plain = {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
             best = Found(arrays=plain, estimate=value, iterations=done)
         loss.backward()

@@ -8,12 +8,13 @@ nothing against the product of norms.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from certifier.proof.frequencies import Torus
@@ -25,6 +26,8 @@ MARGIN = 1e-6
 """How far the multipliers lie above what is computed here, relatively: its own rounding, and more."""
 FIRST_STEPS, POWER_STEPS = 12, 3
 """Multiplications a time that tell at which frequency a covariance is largest; the vectors are kept."""
+LARGEST_SHARE = 0.95
+"""Of a kept multiplier that a covariance may use before it is enlarged."""
 THIN_POINTS = 6
 """Points per axis of the last torus of a thinned chain."""
 
@@ -104,8 +107,11 @@ class _Step:
 class Recursion:
     """The constants of one chain of segments, and its free parameters t, g and restarts' t."""
 
-    def __init__(self, segments: Sequence[Segment], *, thinned: bool, device: str) -> None:
-        self.device, self.thinned = device, thinned
+    def __init__(
+        self, segments: Sequence[Segment], *, weights: NDArray[np.float64] | None, thinned: bool, device: str
+    ) -> None:
+        """`weights` says how much each pair of channels of the last state matters; None: all alike."""
+        self.device, self.thinned, self.weights = device, thinned, weights
         self.segments = segments
         self.steps = [self._prepared(segment) for segment in segments]
         self.parameters: list[Tensor] = []
@@ -154,9 +160,24 @@ class Recursion:
             steps.append(prepared)
         return steps
 
-    def evaluate(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective and the witness' arrays at the present parameters."""
-        parameters, arrays = iter(self.parameters), {}
+    def begin_at(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+        """Begin at a witness of this network or one like it, if that is better than where one begins without.
+
+        Arrays that do not fit are passed over. T of the witness is W at g = logit of how much of it is used; where
+        that is too much, it is enlarged.
+        """
+        if not arrays:
+            return
+        with torch.no_grad():
+            cold, _ = self.evaluate()
+            warm, _ = self.evaluate({name: self._tensor(array) for name, array in arrays.items()})
+            if not bool(warm < cold):
+                for parameter in self.every:
+                    parameter.zero_()
+
+    def evaluate(self, given: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective and the witness' arrays at the present parameters, those of `given` arrays being set first."""
+        parameters, arrays, given = iter(self.parameters), {}, given or {}
         state = before = None
         for position, (segment, steps) in enumerate(zip(self.segments, self.steps, strict=True)):
             state = self._start(segment, before)
@@ -164,15 +185,18 @@ class Recursion:
                 if step.slopes is None:
                     state = _mapped(state, step)
                 else:
-                    state, multipliers = _activated(state, step, next(parameters), next(parameters))
-                    arrays[multiplier_name(position, number)] = multipliers
+                    name, scale, gain = multiplier_name(position, number), next(parameters), next(parameters)
+                    _set(state, step, scale, gain, given.get(name))
+                    state, arrays[name] = _activated(state, step, scale, gain)
             if position + 1 < len(self.segments):
+                name, scale = restart_name(position), self.restarts[position]
+                if name in given and given[name].shape == scale.shape:
+                    scale.copy_(torch.log(given[name]))
                 share = torch.ones((), dtype=torch.float64, device=self.device)
-                weights = torch.exp(self.restarts[position])
-                before, _, _ = _dominating(state, weights, share, self._last[position])
-                arrays[restart_name(position)] = before
+                before, _, _ = _dominating(state, torch.exp(scale), share, self._last[position])
+                arrays[name] = before
         assert state is not None
-        return _objective(state, self._last[-1]), arrays
+        return self._objective(state), arrays
 
     def _start(self, segment: Segment, before: Tensor | None) -> Tensor:
         variances = self._tensor(segment.squares)
@@ -180,6 +204,23 @@ class Recursion:
             sources = self._tensor(segment.sources)
             variances = variances * torch.where(sources >= 0, before[sources], before.max())
         return torch.diag(variances)[None]
+
+    def _objective(self, state: Tensor) -> Tensor:
+        """The mean logarithm of the pair constants, or of all outputs together where there are no pairs."""
+        if len(state) > 1:
+            return 0.5 * torch.log(self._last[-1](state, torch.ones_like(state[0, :, 0].real)))
+        matrix = state[0].real if state.is_complex() else state[0]
+        variances = torch.diagonal(matrix)
+        count = len(variances)
+        if count == 1:
+            return 0.5 * torch.log(variances[0])
+        first, second = torch.triu_indices(count, count, offset=1, device=state.device)
+        squares = variances[first] + variances[second] - 2 * matrix[first, second]
+        logarithms = 0.5 * torch.log(squares.clamp_min(1e-300))
+        if self.weights is None or self.weights.shape != (count, count):
+            return logarithms.mean()
+        weights = self._tensor(self.weights)[first, second]
+        return (weights * logarithms).sum() / weights.sum().clamp_min(1e-300)
 
 
 def _mapped(state: Tensor, step: _Step) -> Tensor:
@@ -200,6 +241,17 @@ def _mapped(state: Tensor, step: _Step) -> Tensor:
     if gathered.is_complex():
         gathered = torch.where(step.opposite[:, :, None, None], gathered.conj(), gathered)
     return gathered.mean(dim=1)
+
+
+def _set(state: Tensor, step: _Step, scale: Tensor, gain: Tensor, multipliers: Tensor | None) -> None:
+    """Parameters that give these multipliers, or larger ones where they do not dominate the covariance."""
+    if multipliers is None or multipliers.shape != scale.shape:
+        return
+    assert step.slopes is not None
+    rows = step.slopes.rows
+    used = torch.clamp(step.peak(state[:, rows, rows], multipliers), 1e-6, LARGEST_SHARE)
+    scale.copy_(torch.log(multipliers))
+    gain.copy_(torch.log(used / (1 - used)).reshape(1))
 
 
 def _activated(state: Tensor, step: _Step, scale: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,20 +281,6 @@ def _dominating(inner: Tensor, weights: Tensor, share: Tensor, peak: _Peak) -> t
             return multipliers, gap, factor
         worse = torch.nonzero(failed)[:, 0] if worse is None else torch.arange(len(inner), device=inner.device)
     raise FloatingPointError("no multiplier dominates the covariance")
-
-
-def _objective(state: Tensor, peak: _Peak) -> Tensor:
-    """The mean logarithm of the pair constants, or of all outputs together where there are no pairs."""
-    if len(state) > 1:
-        return 0.5 * torch.log(peak(state, torch.ones_like(state[0, :, 0].real)))
-    matrix = state[0].real if state.is_complex() else state[0]
-    variances = torch.diagonal(matrix)
-    count = len(variances)
-    if count == 1:
-        return 0.5 * torch.log(variances[0])
-    first, second = torch.triu_indices(count, count, offset=1, device=state.device)
-    squares = variances[first] + variances[second] - 2 * matrix[first, second]
-    return 0.5 * torch.log(squares.clamp_min(1e-300)).mean()
 
 
 def thin_sizes(segment: Segment) -> tuple[int, ...]:
