@@ -104,13 +104,25 @@ def _entries(term: Term, sources: Sequence[Reach]) -> tuple[Floats, Floats]:
         return np.full(size, -np.inf), np.full(size, np.inf)
     middles, radii = zip(*(_middle_and_radius(source) for source in sources), strict=True)
     value = term.evaluate(*(middle[None] for middle in middles))
-    stray = term.stray([m[None] for m in middles], [r[None] for r in radii], value, REFERENCE) * SLACK
+    stray = term.stray([m[None] for m in middles], [r[None] for r in radii], value, REFERENCE) * _slack(term)
     stray = np.where(np.isfinite(stray) & np.isfinite(value), stray, np.inf)
     lower = np.where(np.isfinite(stray), np.nextafter(value - stray, -np.inf), -np.inf)[0]
     upper = np.where(np.isfinite(stray), np.nextafter(value + stray, np.inf), np.inf)[0]
     if isinstance(term, Contraction) and isinstance(term.function, Softmax):
         return np.maximum(lower, 0.0), np.minimum(upper, 1.0)
     return lower, upper
+
+
+def _slack(term: Term) -> float:
+    """Covers the rounding of `stray`'s formula; nearer to 1 than `SLACK`, so that what is above zero stays there."""
+    if isinstance(term, Affine):
+        count = sum(operator.fan_in for operator in term.operators) + len(term.operators) + term.roundings
+        error = max(operator.weight_error for operator in term.operators)
+    elif isinstance(term, Bilinear):
+        count, error = term.form.fan_in, 0.0
+    else:
+        return SLACK
+    return min(SLACK, 1.0 + 8 * (count + 16) * REFERENCE.unit + 2 * error)
 
 
 def _middle_and_radius(reach: Reach) -> tuple[Floats, Floats]:
