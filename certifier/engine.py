@@ -45,7 +45,7 @@ class Engine:
             )
         except Exception as error:  # onnxruntime raises its own family of C++ errors
             raise UnsupportedModel(f"the engine cannot load the model: {error}") from error
-        self._output = self._session.get_outputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def cast(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """The rows as the engine sees them: rounded into its input type, given back as float64."""
@@ -53,17 +53,24 @@ class Engine:
             return rows.astype(DTYPES[self.source.dtype]).astype(np.float64)
 
     def run(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The engine's outputs.  Shapes: [B, n] -> [B, c]; every row is one call.
+        """The engine's (first) output.  Shapes: [B, n] -> [B, c]; every row is one call.
 
         Raises: UnsupportedModel if a kernel refuses what the loaded model asks of it.
         """
-        with np.errstate(over="ignore"):
-            typed = rows.astype(DTYPES[self.source.dtype])
-        return np.array([self._run_row(row) for row in typed], dtype=np.float64)
+        return np.array([self._run_row(row, self._outputs[:1])[0].reshape(-1) for row in rows], dtype=np.float64)
 
-    def _run_row(self, row: NDArray[np.floating]) -> NDArray[np.floating]:
+    def observe(self, row: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
+        """Every output of the model, by name and flat, in its own type.  Shapes: row [n].
+
+        Raises: UnsupportedModel if a kernel refuses what the loaded model asks of it.
+        """
+        values = self._run_row(row, self._outputs)
+        return {name: value.reshape(-1) for name, value in zip(self._outputs, values, strict=True)}
+
+    def _run_row(self, row: NDArray[np.float64], outputs: list[str]) -> list[NDArray[np.floating]]:
+        with np.errstate(over="ignore"):
+            typed = row.astype(DTYPES[self.source.dtype]).reshape(self.source.shape)
         try:
-            (output,) = self._session.run([self._output], {self.source.name: row.reshape(self.source.shape)})
+            return [np.asarray(value) for value in self._session.run(outputs, {self.source.name: typed})]
         except Exception as error:  # some kernels check their attributes only when they run
             raise UnsupportedModel(f"the engine cannot run the model: {error}") from error
-        return np.asarray(output).reshape(-1)

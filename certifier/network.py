@@ -167,4 +167,16 @@ def _reaching(terms: Sequence[Term], output: str) -> tuple[Term, ...]:
 def served_model(network: Network) -> bytes:
     """The graph that was bounded, as ONNX for one input row."""
     dtype = next((term.dtype for term in network.terms if term.output == network.output), network.input.dtype)
-    return write_onnx(network.served, output_shapes=(network.output_shape,), output_dtype=dtype)
+    return write_onnx(network.served, output_shapes=(network.output_shape,), output_dtypes=(dtype,))
+
+
+def observable_model(network: Network) -> bytes:
+    """The same graph with every value that a term bounds as an output, the network's own output first."""
+    written = {name for node in network.served.nodes for name in node.outputs}
+    terms = [term for term in network.terms if term.output in written]
+    terms.sort(key=lambda term: term.output != network.output)
+    return write_onnx(
+        replace(network.served, outputs=tuple(term.output for term in terms)),
+        output_shapes=[term.shape for term in terms],
+        output_dtypes=[term.dtype for term in terms],
+    )

@@ -1,6 +1,7 @@
 """The three self-tests of an upload; whichever fails, nothing is certified.
 
-1. engine agrees: the served engine and the bounded network differ by no more than the computed rounding bound.
+1. engine agrees: the served engine and the bounded network differ by no more than the computed rounding bound, at the
+   outputs and, so that depth hides nothing, at every single step from what the engine computed before it.
 2. lower below upper: no stretch that was really observed exceeds the proved constant.
 3. attack flips nothing: gradient attacks inside the certified radii of probe inputs change no class of the network.
 """
@@ -17,7 +18,8 @@ from certifier.documents import SelfTest, SelfTestCheck
 from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
 from certifier.flow import Network
-from certifier.proof.execution import Gains, enclose
+from certifier.network import observable_model
+from certifier.proof.execution import Gains, enclose, steps
 from certifier.search.attack import EXACT, attack_in_ball
 from certifier.serving import Decider
 from certifier.terms import PRECISIONS
@@ -25,6 +27,7 @@ from certifier.terms import PRECISIONS
 Floats = NDArray[np.float64]
 ATTACK_STEPS = (1.0, 0.3, 0.1)
 ATTACK_ITERATIONS = 5
+OBSERVED_PROBES = 2
 LARGEST_ATTACK = 1e6
 """A radius beyond this is attacked only this far, where the arithmetic of the attack still means something."""
 
@@ -68,21 +71,67 @@ def _engine_agrees(subject: Subject, probes: Floats) -> SelfTestCheck:
     )
     served = subject.engine.run(probes)
     usable = np.isfinite(enclosure.radius).all(axis=1) & np.isfinite(served).all(axis=1)
-    if not usable.any():
+    difference = np.abs(served - enclosure.centre)[usable]
+    allowed = enclosure.radius[usable]
+    stepwise = _steps_agree(subject, probes[:OBSERVED_PROBES], served)
+    if not usable.any() and not stepwise.is_complete:
         return SelfTestCheck(
             name="engine agrees",
             passed=False,
             detail="no probe input has finite outputs and a finite rounding bound, so nothing can be compared",
         )
-    difference = np.abs(served - enclosure.centre)[usable]
-    allowed = enclosure.radius[usable]
-    passed = bool((difference <= allowed).all())
-    ratio = float(np.max(np.divide(difference, allowed, out=np.zeros_like(difference), where=allowed > 0)))
-    detail = (
-        f"{int(usable.sum())} of {len(probes)} probe inputs compared; largest difference {difference.max():.3g}, "
-        f"at most {ratio:.3g} of the computed rounding bound"
-    )
-    return SelfTestCheck(name="engine agrees", passed=passed, detail=detail)
+    if stepwise.failed is not None:
+        return SelfTestCheck(name="engine agrees", passed=False, detail=stepwise.failed)
+    detail = stepwise.detail
+    if usable.any():
+        ratio = float(np.max(np.divide(difference, allowed, out=np.zeros_like(difference), where=allowed > 0)))
+        detail = (
+            f"{int(usable.sum())} of {len(probes)} probe inputs compared; largest difference {difference.max():.3g}, "
+            f"at most {ratio:.3g} of the computed rounding bound; {detail}"
+        )
+    return SelfTestCheck(name="engine agrees", passed=bool((difference <= allowed).all()), detail=detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stepwise:
+    """What comparing step by step found; complete where a probe was followed to the end with finite bounds only."""
+
+    failed: str | None
+    is_complete: bool
+    detail: str
+
+
+def _steps_agree(subject: Subject, probes: Floats, served: Floats) -> _Stepwise:
+    """Every value that the engine computes, against its own term at what the engine computed before."""
+    network = subject.network
+    observer = Engine(observable_model(network), network.input)
+    followed = compared = 0
+    largest = 0.0
+    for probe, answer in zip(probes, served, strict=False):
+        executed = observer.observe(probe)
+        if not np.isfinite(answer).all():
+            continue
+        if not np.array_equal(executed[network.output], answer):
+            failed = "the served engine answers otherwise than the same graph whose inner values are looked at"
+            return _Stepwise(failed=failed, is_complete=True, detail="")
+        is_complete = True
+        for step in steps(network, probe, executed, precisions=PRECISIONS):
+            if (step.difference > step.allowed).any():
+                worst = int(np.argmax(step.difference - step.allowed))
+                failed = (
+                    f"node {step.term.name!r} ({step.term.operator}): entry {worst} differs by "
+                    f"{step.difference[worst]:.3g}, rounding explains {step.allowed[worst]:.3g}"
+                )
+                return _Stepwise(failed=failed, is_complete=True, detail="")
+            is_complete &= bool(np.isfinite(step.allowed).all())
+            compared += 1
+            ratios = np.divide(
+                step.difference, step.allowed, out=np.zeros_like(step.difference), where=step.allowed > 0
+            )
+            largest = max(largest, float(ratios.max(initial=0.0)))
+        followed += is_complete
+    detail = f"{compared} values compared one by one, at most {largest:.3g} of what their own rounding explains"
+    return _Stepwise(failed=None, is_complete=followed > 0, detail=detail)
 
 
 def _lower_below_upper(subject: Subject) -> SelfTestCheck:

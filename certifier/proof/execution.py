@@ -15,7 +15,7 @@ Reference: Higham 2002, section 3.3 (running error analysis); Murray 2026, arXiv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +94,48 @@ def enclose(
             if term.output == network.output:
                 centre, radius = value, stray.entries
     return Enclosure(centre=centre, radius=radius)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One value of an execution beside what its term computes from the executed sources.
+
+    Shapes: difference and allowed [n]; |executed - computed| and its proved bound, which may be infinite.
+    """
+
+    term: Term
+    difference: Array
+    allowed: Array
+
+
+def steps(
+    network: Network, x: Array, executed: Mapping[str, Array], *, precisions: Mapping[str, Precision]
+) -> Iterator[Step]:
+    """How far every executed value is from its own term, and how far the rounding of that term alone may take it.
+
+    `executed` holds values of one execution on the row `x` by name; what it does not hold is enclosed from what it
+    does.  Errors of earlier terms are in the executed sources already, so bounds stay small at any depth: an execution
+    that keeps all of them is one of this network.
+    Shapes: x [n]; every executed value flat.
+    """
+    values: dict[str, tuple[Array, Array]] = {network.input.name: (x[None], np.zeros_like(x[None]))}
+    for position, term in enumerate(network.terms):
+        centres, radii = zip(*(values[source] for source in term.sources), strict=True)
+        with np.errstate(all="ignore"):
+            value = term.evaluate(*centres)
+            allowed = term.stray(centres, radii, value, precisions[term.dtype]) * SLACK
+            allowed = np.where(np.isfinite(allowed) & np.isfinite(value), allowed, np.inf)
+        values[term.output] = value, allowed
+        if term.output in executed:
+            seen = executed[term.output].astype(np.float64)[None]
+            with np.errstate(invalid="ignore"):
+                # What overflowed on one side only differs by infinity, and NaN from nothing but NaN.
+                difference = np.where((seen == value) | (np.isnan(seen) & np.isnan(value)), 0.0, np.abs(seen - value))
+            yield Step(term=term, difference=np.where(np.isnan(difference), np.inf, difference)[0], allowed=allowed[0])
+            values[term.output] = seen, np.zeros_like(seen)
+        for source in term.sources:
+            if network.last_reader[source] == position:
+                values.pop(source, None)
 
 
 def _step(

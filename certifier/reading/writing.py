@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -28,12 +30,12 @@ def make_node(node: Node) -> onnx.NodeProto:
     return proto
 
 
-def write_onnx(graph: Graph, *, output_shapes: tuple[tuple[int, ...], ...], output_dtype: str) -> bytes:
+def write_onnx(graph: Graph, *, output_shapes: Sequence[tuple[int, ...]], output_dtypes: Sequence[str]) -> bytes:
     """The graph as a self-contained ONNX model for one input row."""
     read = {name for node in graph.nodes for name in node.inputs} | set(graph.outputs)
     outputs = [
-        helper.make_tensor_value_info(name, _ELEMENT_TYPES[output_dtype], list(shape))
-        for name, shape in zip(graph.outputs, output_shapes, strict=True)
+        helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], list(shape))
+        for name, shape, dtype in zip(graph.outputs, output_shapes, output_dtypes, strict=True)
     ]
     initializers = [
         numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items() if name in read

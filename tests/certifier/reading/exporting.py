@@ -60,7 +60,7 @@ def engine(model: bytes) -> onnxruntime.InferenceSession:
 def run_graph(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of a graph as the engine computes them, whatever their element types and shapes are."""
     model = onnx.load_model_from_string(
-        write_onnx(graph, output_shapes=((),) * len(graph.outputs), output_dtype="float32")
+        write_onnx(graph, output_shapes=((),) * len(graph.outputs), output_dtypes=("float32",) * len(graph.outputs))
     )
     # The declared outputs are what the test is about, so the engine is left to infer them.
     types = onnx.shape_inference.infer_shapes(_without_output_types(model)).graph.output
