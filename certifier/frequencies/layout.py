@@ -42,13 +42,11 @@ class Layouts:
         size = self.network.sizes[value]
         channels, box, indices = self._tensor(value)
         signal = Signal(channels, box, is_clean=True, is_point=math.prod(box) == 1)
-        inverse = np.empty(size, dtype=np.int64)
-        inverse[indices[indices >= 0]] = np.flatnonzero(indices >= 0)
-        natural = size == signal.size and np.array_equal(inverse, np.arange(size))
-        return View(signal, None if natural else inverse)
+        inverse = np.argsort(indices)
+        return View(signal, None if np.array_equal(inverse, np.arange(size)) else inverse)
 
     def _tensor(self, value: str) -> tuple[int, tuple[int, ...], Indices]:
-        """(channels, box, which entry of the value is where), every entry once and -1 for zeros."""
+        """(channels, box, which entry of the value is where), every entry once."""
         size = self.network.sizes[value]
         pending, seen = deque([(value, np.arange(size))]), {value}
         fallback = None
@@ -62,8 +60,9 @@ class Layouts:
                 if moved is None:
                     continue
                 if convolution is not None:
-                    if _holds_all(moved, size):
-                        return convolution.channels_in, convolution.input_shape, moved
+                    tensor = _cropped(moved.reshape(convolution.channels_in, *convolution.input_shape))
+                    if _holds_all(tensor, size):
+                        return tensor.shape[0], tensor.shape[1:], tensor.ravel()
                 elif term.output not in seen:
                     seen.add(term.output)
                     pending.append((term.output, moved))
@@ -88,7 +87,15 @@ def _followed(term: Term, source: str, indices: Indices) -> tuple[Indices | None
     return indices, None
 
 
+def _cropped(tensor: Indices) -> Indices:
+    """Without the zeros around it: what pads a tensor is no part of its box."""
+    for axis in range(tensor.ndim):
+        kept = np.flatnonzero((tensor >= 0).any(axis=tuple(other for other in range(tensor.ndim) if other != axis)))
+        if len(kept):
+            tensor = np.take(tensor, np.arange(kept[0], kept[-1] + 1), axis=axis)
+    return tensor
+
+
 def _holds_all(indices: Indices, size: int) -> bool:
-    """Every entry once."""
-    seen = indices[indices >= 0]
-    return len(seen) == size == len(np.unique(seen))
+    """Every entry once, and nothing else."""
+    return indices.size == size and bool((indices >= 0).all()) and len(np.unique(indices)) == size

@@ -153,7 +153,8 @@ class _Lowering:
             views.append((view, is_sole or view.signal is not before.signal))
         first = views[0][0]
         if any(not np.array_equal(view.all_indices, first.all_indices) for view, _ in views):
-            raise NotCovered("summands are laid out differently")
+            views = [(self.recorder.natural(view, term.shape), is_sole) for view, is_sole in views]
+            first = views[0][0]
         if len({(view.signal.channels, view.signal.box, view.signal.is_point) for view, _ in views}) != 1:
             raise NotCovered("summands have different shapes")
         # Maps that nobody else reads are joined to the sum, as far as they keep the torus, or all leave it alike.
@@ -186,10 +187,7 @@ class _Lowering:
             shape = self.layouts.shapes[source]
             moved = compose([*leading, Identity(placed.columns)])
             inner = through(self.recorder, before, moved, shapes=Shapes(before=shape, after=None), is_sole=False)
-            inner = self.recorder.whole(inner, () if leading else shape)
-            if inner.indices is not None and not np.array_equal(inner.all_indices, np.arange(inner.signal.size)):
-                raise NotCovered("a tensor is rearranged before it is concatenated")
-            views.append(inner)
+            views.append(self.recorder.natural(inner, () if leading else shape))
             starts.append(placed.start * placed.after)
         box, is_point = views[0].signal.box, views[0].signal.is_point
         if any((view.signal.box, view.signal.is_point) != (box, is_point) for view in views):

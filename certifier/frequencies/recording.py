@@ -107,7 +107,19 @@ class Recorder:
         return View(output, None)
 
     def convolution(self, view: View, windows: Windows) -> View:
-        """The convolution of a view; what it reads as zero is masked first."""
+        """The convolution of a view; what it reads as zero is masked first.
+
+        Where a tensor was cropped, and what the convolution reads as zero lies in the box of the signal, the tensor
+        becomes a signal of its own.
+        """
+        try:
+            return self._convolved(view, windows)
+        except NotCovered:
+            channels = windows.kernel.shape[1] * windows.groups
+            own = self._convolved(view, Windows.selection(channels, windows.shape))
+        return self._convolved(own, windows)
+
+    def _convolved(self, view: View, windows: Windows) -> View:
         reading = convolved(view, windows)
         if reading.outside and not view.signal.is_clean:
             reading = convolved(View(self.masked(view.signal), view.indices), windows)
@@ -118,8 +130,14 @@ class Recorder:
 
     def whole(self, view: View, shape: tuple[int, ...]) -> View:
         """A view of every entry of a signal's box, by a selection where it is not one already."""
-        if view.is_whole:
-            return view
+        return view if view.is_whole else self._selected(view, shape)
+
+    def natural(self, view: View, shape: tuple[int, ...]) -> View:
+        """A view of every entry of a signal's box in its own order, by a selection where it is not one already."""
+        is_natural = view.is_whole and np.array_equal(view.all_indices, np.arange(view.signal.size))
+        return View(view.signal, None) if is_natural else self._selected(view, shape)
+
+    def _selected(self, view: View, shape: tuple[int, ...]) -> View:
         if view.signal.is_point:
             return self.dense(view, np.eye(len(view.all_indices)), 0.0)
         if len(shape) < 3:

@@ -103,7 +103,7 @@ def _adam(recursion: Recursion, best: Found, deadline: float, progress: Callable
     if not recursion.every:
         return best
     optimiser = torch.optim.Adam(recursion.every, lr=RATE, betas=(0.9, 0.99))
-    began = time.monotonic()
+    began, done = time.monotonic(), 0
     for done in range(ITERATIONS):
         share = max(done / ITERATIONS, (time.monotonic() - began) / max(deadline - began, 1e-9))
         if share >= 1:

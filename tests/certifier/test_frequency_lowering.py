@@ -87,9 +87,38 @@ def _turned(model: Model, generator, shape: Shape) -> Shape:
     return shape
 
 
+def _permuted(model: Model, generator, shape: Shape) -> Shape:
+    model.then("Gather", generator.permutation(shape[0]), axis=1)
+    return shape
+
+
+def _framed(model: Model, generator, shape: Shape) -> Shape:
+    """Zeros around, more on one side than on the other."""
+    model.then("Pad", np.array([0, 0, 1, 0, 0, 0, 2, 1]), mode="constant")
+    return shape[0], shape[1] + 3, shape[2] + 1
+
+
+def _cropped(model: Model, generator, shape: Shape) -> Shape:
+    """Without the first row; what a convolution then reads as zero is no zero in the signal."""
+    model.then("Slice", np.array([1]), np.array([100]), np.array([2]))
+    return shape[0], shape[1] - 1, shape[2]
+
+
+def _split(model: Model, generator, shape: Shape) -> Shape:
+    """Two parts of the channels go different ways and meet."""
+    if shape[0] < 2:
+        return shape
+    left, right = f"left{len(model.nodes)}", f"right{len(model.nodes)}"
+    model.add("Split", model.output, np.array([1, shape[0] - 1]), outputs=[left, right], axis=1)
+    first = model.add("Conv", left, generator.standard_normal((2, 1, 3, 3)), pads=[1, 1, 1, 1])
+    second = model.add("LeakyRelu", right, alpha=1.0)
+    model.add("Concat", second, first, axis=1)
+    return shape[0] + 1, shape[1], shape[2]
+
+
 LAYERS = (
     _conv, _conv, _padded_convolutions, _pooled, _normalised, _activated, _sliced, _image_residual, _projected,
-    _joined, _turned,
+    _joined, _turned, _permuted, _framed, _cropped, _split,
 )  # fmt: skip
 
 
@@ -126,7 +155,8 @@ def test_tori_compute_what_the_network_computes(choices, seed):
     try:
         agrees(model, seed)
     except NotCovered as error:
-        assert "resolution" in str(error), f"{model} is not covered: {error}"
+        # A crop behind a convolution whose borders are then padded has no form; that much is known.
+        assert "cropped and then padded" in str(error), f"{model} is not covered: {error}"
 
 
 @pytest.mark.parametrize("axes", [1, 3])

@@ -102,6 +102,26 @@ def test_the_origin_is_chosen_by_what_it_promises(monkeypatch):
     assert witness.header["cuts"] == [] and witness.header["origin"] != "x"
 
 
+def test_a_thinned_torus_suggests_multipliers_for_the_whole_one(monkeypatch):
+    """As large networks are searched; what comes back is proved on the whole torus, and is close to searching there."""
+    generator = np.random.default_rng(5)
+    model = Model(2, 12, 12, opset=20)
+    for before, after, stride in ((2, 3, 1), (3, 4, 2)):
+        kernel = single(generator.standard_normal((after, before, 3, 3)) / 3 / np.sqrt(before))
+        start = model.then("Conv", kernel, pads=[1, 1, 1, 1], strides=[stride, stride])
+        model.then("Relu")
+    model.add("Add", start, model.then("Conv", single(generator.standard_normal((4, 4, 3, 3)) / 6), pads=[1, 1, 1, 1]))
+    model.then("Relu")
+    model.then("Flatten")
+    model.linear(single(generator.standard_normal((3, 144)) / 12))
+    cold, _, _ = found(model, monkeypatch, 0)
+    whole, _, _ = found(model, monkeypatch, 60)
+    monkeypatch.setattr(descent, "WHOLE_NUMBERS", 0)
+    thin, _, witness = found(model, monkeypatch, 60)
+    assert witness.header["tori"] == [[14, 14]]
+    assert thin <= 1.1 * whole and thin <= 0.9 * cold
+
+
 @pytest.mark.parametrize("layers", [3, 8])
 def test_weights_beyond_the_range_of_the_analysis_are_refused(layers):
     """Whether the covariances are merely too large for it or overflow."""
