@@ -46,11 +46,13 @@ class Steep(Elementwise):
 
 def _hull(ends: Callable[[Array, Array], tuple[Ends, Ends]], lower: Array, upper: Array, which: int) -> Ends:
     with np.errstate(all="ignore"):
-        first, second = ends(np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64))[which]
-        low, high = np.minimum(first, second), np.maximum(first, second)
-        room = ROOM * np.maximum(np.abs(low), np.abs(high)) + 2.0**-1000
+        found = ends(np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64))[which]
+        # Each end has its own error: a small one keeps its sign beside a large one.
+        rooms = [ROOM * np.abs(end) + 2.0**-1000 for end in found]
+        low = np.minimum(*(end - room for end, room in zip(found, rooms, strict=True)))
+        high = np.maximum(*(end + room for end, room in zip(found, rooms, strict=True)))
         known = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(low) & np.isfinite(high)
-        return np.where(known, low - room, -np.inf), np.where(known, high + room, np.inf)
+        return np.where(known, low, -np.inf), np.where(known, high, np.inf)
 
 
 def _made(

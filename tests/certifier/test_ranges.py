@@ -51,6 +51,7 @@ EXACT = [
     (one_over, -1.0, 3.0, 1.0),
     (lambda model: model.add("Exp", "x"), -1.0, 1.0, np.e),
     (lambda model: model.add("Log", "x"), 0.25, 3.0, 4.0),
+    (lambda model: model.add("Log", model.add("Exp", "x")), -20.0, 20.0, np.exp(40.0)),
     (lambda model: model.add("Sqrt", "x"), 0.25, 3.0, 1.0),
     (lambda model: model.add("Div", single([1.0]), "x"), 0.5, 1.0, 4.0),
     (lambda model: model.add("Reciprocal", model.add("Add", model.add("Relu", "x"), [2.0**-7])), -1.0, 1e6, 2.0**14),
