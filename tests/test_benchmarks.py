@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import corpus, memory, networks, norms, references, tables, timing, warm
+from certifier.documents import CertifyOptions
 from certifier.operators import Convolution
 from certifier.search.state import SearchState
 
@@ -109,12 +110,16 @@ def test_the_corpus_page_tells_the_certified_from_the_refused_and_names_no_folde
         writer.writerow(["path", "expect", "why"])
         writer.writerows((name, expected, "a test") for name, expected in lines)
     entries = corpus.read_manifest(tmp_path)
-    outcomes = [corpus.examine(tmp_path / entry.path) for entry in entries]
+    outcomes = [corpus.examine(tmp_path / entry.path, CertifyOptions()) for entry in entries]
     assert [outcome.accepted for outcome in outcomes] == [True, False, False]
     assert outcomes[0].pairs is not None and outcomes[0].mean_pair == corpus.mean_of_pairs(np.array(outcomes[0].pairs))
-    page = corpus.page(entries, outcomes, [])
+    boxed = corpus.Entry(path="owner/pgd_2_3_16.onnx", expected="refuse", why="a test")
+    known = corpus.Entry(path="owner/14_ieee_ml4acopf.onnx", expected="refuse", why="a test")
+    page = corpus.page([*entries, known], [*outcomes, outcomes[0]], [(boxed, outcomes[0])], [])
     assert "Of 2 models that are expected to have a bound, 1 were certified." in page
     assert "Refused against expectation: late.pt / late.pt." in page
+    assert "Certified against expectation: owner / 14_ieee_ml4acopf.onnx (its products" in page
+    assert '| owner / pgd_2_3_16.onnx | `{"input_box": {"lower": -3.0, "upper": 3.0}}` |' in page
     assert str(tmp_path) not in page
 
 
