@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from certifier.graph import Node
-from certifier.patterns import activations, normalisations, selections
+from certifier.patterns import activations, selections
 from certifier.patterns.composites import with_composites
 from certifier.patterns.matching import Surroundings
 from certifier.terms import Term
@@ -24,4 +24,4 @@ def recognise(root: Node, around: Surroundings) -> Term | None:
         return None
     if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):
         return None
-    return activations.match(root, around) or normalisations.match(root, around)
+    return activations.match(root, around)

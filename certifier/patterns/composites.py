@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from certifier.graph import Tensor
-from certifier.patterns import norms, softmaxes, sorts
+from certifier.patterns import normalisations, norms, softmaxes, sorts
 from certifier.patterns.tracing import Trace
 from certifier.terms import Term
 
@@ -27,9 +27,13 @@ def with_composites(terms: Sequence[Term], source: Tensor) -> list[Term]:
     trace = Trace(joined)
     result: list[Term] = []
     for term in joined:
-        found = norms.match(term, trace) or softmaxes.match(term, trace)
+        found = _match(term, trace)
         result.extend(found if found and _agrees(found, term, trace, source) else [term])
     return result
+
+
+def _match(term: Term, trace: Trace) -> list[Term] | None:
+    return norms.match(term, trace) or softmaxes.match(term, trace) or normalisations.match(term, trace)
 
 
 def _agrees(found: Sequence[Term], root: Term, trace: Trace, source: Tensor) -> bool:

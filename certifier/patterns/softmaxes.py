@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from certifier.operators import Kronecker
 from certifier.patterns.matching import PRECISIONS
-from certifier.patterns.tracing import Array, Trace, moves
+from certifier.patterns.tracing import Array, Groups, Trace, moves
 from certifier.products import Bilinear, EntrywiseForm
 from certifier.terms import REFERENCE, Affine, Contraction, Precision, Term
 from certifier.vector_functions.normalising import AlongAxis, LogSoftmax, Softmax
@@ -23,20 +22,6 @@ from certifier.vector_functions.pooling import WindowMaximum
 
 MODERATE = 64.0
 """e^64 times any number of entries, and e^-64, are far from overflow and underflow in single precision."""
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """`count` entries along the middle of three axes (before, count, after)."""
-
-    before: int
-    count: int
-    after: int
-
-    def spread(self) -> Array:
-        """For every entry the number of its group."""
-        groups = np.arange(self.before * self.after).reshape(self.before, 1, self.after)
-        return np.broadcast_to(groups, (self.before, self.count, self.after)).reshape(-1)
 
 
 def match(root: Term, trace: Trace) -> list[Term] | None:
@@ -62,7 +47,7 @@ def _softmax(root: Bilinear, power: str, inverse: str, shape: tuple[int, ...], t
     (value, operators), between = next(iter(expanded[0].items())), expanded[1]
     total = trace.power(value, -1.0)
     read = moves(operators[0], factor=1.0) if len(operators) == 1 else None
-    if total is None or read is None or not _is_plain(between, root.dtype):
+    if total is None or read is None or not trace.is_plain(between, root.dtype):
         return None
     summed = _totalled(total, trace)
     if summed is None or summed[0] != power:
@@ -97,7 +82,7 @@ def _log_softmax(root: Affine, trace: Trace) -> list[Term] | None:
         paths, between = expanded
         if set(paths) != {source, name} | ({maximum} if maximum else set()):
             continue
-        if not _is_plain(between, root.dtype) or any(len(operators) != 1 for operators in paths.values()):
+        if not trace.is_plain(between, root.dtype) or any(len(operators) != 1 for operators in paths.values()):
             continue
         reads = {each: moves(paths[each][0], factor=1.0 if each == source else -1.0) for each in paths}
         if all(
@@ -113,11 +98,11 @@ def _anchors(root: Affine, trace: Trace) -> list[str]:
     return [] if expanded is None else list(expanded[0])
 
 
-def _totalled(total: str, trace: Trace) -> tuple[str, _Groups] | None:
+def _totalled(total: str, trace: Trace) -> tuple[str, Groups] | None:
     """The value whose entries `total` sums in groups, each entry once and in order."""
     term = trace.producers.get(total)
     expanded = None if term is None else trace.expand(total, math.prod(term.shape), ())
-    if term is None or expanded is None or len(expanded[0]) != 1 or not _is_plain(expanded[1], term.dtype):
+    if term is None or expanded is None or len(expanded[0]) != 1 or not trace.is_plain(expanded[1], term.dtype):
         return None
     (power, operators), *_ = expanded[0].items()
     operator = operators[0]
@@ -127,10 +112,10 @@ def _totalled(total: str, trace: Trace) -> tuple[str, _Groups] | None:
         return None
     if not bool((operator.dense() == 1).all()):
         return None
-    return power, _Groups(operator.before, operator.core_shape[1], operator.after)
+    return power, Groups(operator.before, operator.core_shape[1], operator.after)
 
 
-def _unshifted(argument: str, groups: _Groups, trace: Trace) -> tuple[str, bool]:
+def _unshifted(argument: str, groups: Groups, trace: Trace) -> tuple[str, bool]:
     """(x, True) where `argument` is x less the largest entry of x in each group; else (argument, False)."""
     term, maximum = trace.affine(argument), _maximum(argument, trace)
     if term is None or maximum is None or term.offset is not None or len(term.sources) != 2:
@@ -143,7 +128,7 @@ def _unshifted(argument: str, groups: _Groups, trace: Trace) -> tuple[str, bool]
     if own is None or other is None or largest.function.smallest:
         return argument, False
     expanded = trace.expand(other, maps[other].columns, ())
-    if expanded is None or set(expanded[0]) != {maximum} or not _is_plain(expanded[1], term.dtype):
+    if expanded is None or set(expanded[0]) != {maximum} or not trace.is_plain(expanded[1], term.dtype):
         return argument, False
     steps = moves(expanded[0][maximum][0], factor=1.0)
     spread, same = moves(maps[other], factor=-1.0), moves(own, factor=1.0)
@@ -159,11 +144,6 @@ def _unshifted(argument: str, groups: _Groups, trace: Trace) -> tuple[str, bool]
         and _same_type(term, (maximum,), trace)
     )
     return (source, True) if is_own else (argument, False)
-
-
-def _is_plain(terms: list[Affine], dtype: str) -> bool:
-    """Nothing is added, and nothing is rounded to another type."""
-    return all(term.offset is None and term.dtype == dtype for term in terms)
 
 
 def _only_other(maps: Mapping[str, object], source: str) -> str | None:
@@ -188,7 +168,7 @@ def _same_type(root: Term, values: tuple[str, ...], trace: Trace) -> bool:
     return all(trace.producers[value].dtype == root.dtype for value in values)
 
 
-def _made(kind: type[AlongAxis], name: str, groups: _Groups) -> AlongAxis:
+def _made(kind: type[AlongAxis], name: str, groups: Groups) -> AlongAxis:
     return kind(name=name, before=groups.before, count=groups.count, after=groups.after)
 
 

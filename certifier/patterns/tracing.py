@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,20 @@ Array = NDArray[Any]
 
 LONGEST = 16
 """Affine terms on the way from one value to another that are followed at most."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """`count` entries along the middle of three axes (before, count, after)."""
+
+    before: int
+    count: int
+    after: int
+
+    def spread(self) -> Array:
+        """For every entry the number of its group."""
+        groups = np.arange(self.before * self.after).reshape(self.before, 1, self.after)
+        return np.broadcast_to(groups, (self.before, self.count, self.after)).reshape(-1)
 
 
 class Trace:
@@ -76,6 +91,39 @@ class Trace:
             for source, operator in zip(term.sources, term.operators, strict=True):
                 pending.append((source, [*after, operator]))
         return found, between
+
+    def is_plain(self, terms: Iterable[Affine], dtype: str) -> bool:
+        """Nothing is added, and nothing is rounded to another type."""
+        return all(term.offset is None and term.dtype == dtype for term in terms)
+
+    def equal(self, first: str, second: str) -> bool:
+        """Whether two values are the same number by number, because equal affine terms compute them; False is safe."""
+        if first == second:
+            return True
+        one, other = self.affine(first), self.affine(second)
+        if one is None or other is None or len(one.sources) != len(other.sources) or one.dtype != other.dtype:
+            return False
+        if (one.offset is None) != (other.offset is None):
+            return False
+        if one.offset is not None and not np.array_equal(one.offset, other.offset):  # pyright: ignore[reportArgumentType]
+            return False
+        digests = [[operator.digest for operator in term.operators] for term in (one, other)]
+        return digests[0] == digests[1] and all(
+            self.equal(*pair) for pair in zip(one.sources, other.sources, strict=True)
+        )
+
+    def offset(self, root: Affine, sources: Iterable[str]) -> Array | None:
+        """What the affine terms between `sources` and `root` add up to; None if nothing is added."""
+        terms = [term for term in self.between(sources, root) if isinstance(term, Affine)]
+        if all(term.offset is None for term in terms):
+            return None
+        values: dict[str, Array] = {}
+        for term in terms:
+            read = []
+            for source, operator in zip(term.sources, term.operators, strict=True):
+                read.append(values.get(source, np.zeros((1, operator.columns))))
+            values[term.output] = term.evaluate(*read)
+        return values[root.output].reshape(-1)
 
     def between(self, sources: Iterable[str], root: Term) -> list[Term]:
         """The terms that `root` depends on, up to `sources`, in order, `root` last."""
