@@ -32,6 +32,23 @@ class Constants:
     pairs: Floats | None
 
 
+def tighter(first: Constants, second: Constants) -> Constants:
+    """The smaller of two sound constants, one by one; what only one of them knows is taken over."""
+    upper = min(first.upper, second.upper)
+    outputs = _smaller(first.outputs, second.outputs)
+    return Constants(
+        upper=upper,
+        outputs=None if outputs is None else np.minimum(outputs, upper),
+        pairs=_smaller(first.pairs, second.pairs),
+    )
+
+
+def _smaller(first: Floats | None, second: Floats | None) -> Floats | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return np.minimum(first, second)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
     """Per row a label and how far the input may move without changing it; `because` says why a radius is 0.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.choice import choose
@@ -22,13 +22,16 @@ from certifier.documents import (
     Certificate,
     CertifyOptions,
     LipschitzBound,
+    MethodReport,
     ModelDescription,
+    RungName,
     Task,
     TensorDescription,
 )
 from certifier.engine import Engine, engine_name
-from certifier.errors import InvalidInput, NotProved, UnsupportedModel
+from certifier.errors import InvalidInput, UnsupportedModel
 from certifier.flow import Network
+from certifier.ladder import Climb, Wish, climb
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
@@ -105,9 +108,15 @@ def certify(
     )
     network = with_ranges(network, box, norms.norm_upper)
     bound = ProductBound(network, norms)
-    constants = bound.constants()
-    if not math.isfinite(constants.upper):
-        raise NotProved("the product of the layers' norms overflows, so there is no finite bound to return")
+    climbed = climb(
+        network,
+        bound,
+        wish=Wish(method=options.method, seconds=options.seconds, classes=task == "classification", weights=None),
+        fresh_norms=lambda: Norms(state=SearchState(), seal=seal, carried=CarriedVectors({}), progress=_unreported),
+        kept=state.multipliers,
+        progress=lambda step: progress(f"tightening: {step}", 0.3),
+    )
+    constants = climbed.constants
     if task == "classification" and constants.pairs is None:
         constants = _with_loose_pairs(constants, network.output_size)
     gains = bound.gains()
@@ -140,9 +149,11 @@ def certify(
         ),
         task=task,
         classes=network.output_size,
-        lipschitz=LipschitzBound(upper=constants.upper, lower=lower, method="product"),
+        lipschitz=LipschitzBound(upper=constants.upper, lower=lower, method=_winner(climbed)),
         outputs=None if constants.outputs is None else [float(value) for value in constants.outputs],
         pairs=_inline_pairs(constants, task),
+        methods=_method_reports(climbed),
+        pair_methods=_pair_methods(climbed, constants, task),
         layers=norms.reports(),
         arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
         self_test=self_test,
@@ -156,8 +167,44 @@ def certify(
         certificate=certificate,
         served_model=served,
         constants=pack_constants(constants, gains),
-        state=norms.state(),
+        state=norms.state(climbed.parameters),
     )
+
+
+def _winner(climbed: Climb) -> RungName:
+    """The first method that reached the constant of the whole network."""
+    uppers = [math.inf if rung.constants is None else rung.constants.upper for rung in climbed.rungs]
+    return climbed.rungs[int(np.argmin(uppers))].method
+
+
+def _method_reports(climbed: Climb) -> list[MethodReport]:
+    choice, reports = climbed.choice(), []
+    for position, rung in enumerate(climbed.rungs):
+        constants = rung.constants
+        pairs = None if constants is None or constants.pairs is None or len(constants.pairs) < 2 else constants.pairs
+        first, second = np.triu_indices(0 if pairs is None else len(pairs), 1)
+        reports.append(
+            MethodReport(
+                method=rung.method,
+                upper=None if constants is None or not math.isfinite(constants.upper) else constants.upper,
+                mean_pair=None if pairs is None else float(pairs[first, second].mean()),
+                pairs=None if pairs is None or choice is None else int((choice[first, second] == position).sum()),
+                seconds=rung.seconds,
+                reason=rung.reason,
+            )
+        )
+    return reports
+
+
+def _pair_methods(climbed: Climb, constants: Constants, task: Task) -> list[list[RungName]] | None:
+    choice = climbed.choice()
+    if choice is None or _inline_pairs(constants, task) is None:
+        return None
+    return [[climbed.rungs[position].method for position in row] for row in choice]
+
+
+def _unreported(layer: str) -> None:
+    """Norms of a transformed network are none of its layers'."""
 
 
 def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:

@@ -2,7 +2,7 @@
 
 One definition serves the library, the command line and the HTTP schema, so that they cannot drift apart.
 All distances are L2 norms in the units of the caller's inputs; every `…_upper` is rounded up, every `…_lower` and
-every radius down.
+every radius down.  The file has more lines than most because the descriptions of the fields are the API's reference.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-Method = Literal["auto", "product"]
+Method = Literal["auto", "product", "loop_transform", "multipliers"]
+RungName = Literal["product", "loop_transform", "multipliers", "frequency"]
 ArithmeticName = Literal["real", "float32", "float64"]
 Task = Literal["classification", "binary", "regression"]
 Layout = Literal["NCHW", "NHWC"]
@@ -84,7 +85,20 @@ FixedValue = Annotated[
 class CertifyOptions(Document):
     """How a model is to be certified."""
 
-    method: Method = Field(default="auto", description="How the bound is computed; `auto` is the best available.")
+    method: Method = Field(
+        default="auto",
+        description="`product`: norms of the layers multiplied; `loop_transform`: each activation split into its mean "
+        "slope and a remainder; `multipliers`: quadratic constraints with optimised multipliers, for convolutional "
+        "networks one frequency at a time; `auto`: all that fit the network and the time, the smallest proved constant "
+        "winning for each pair. `product` is always computed.",
+    )
+    seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Time for searching and proving tighter constants than the product of norms.",
+    )
     arithmetic: Literal["real"] = Field(default="real", description="Whose arithmetic the certificate speaks of.")
     task: Literal["auto", "classification", "binary", "regression"] = Field(
         default="auto",
@@ -160,8 +174,19 @@ class LipschitzBound(Document):
 
     upper: float = Field(description="Proved: ||f(x)-f(y)|| <= upper * ||x-y|| for all x, y.")
     lower: float = Field(description="Attained: some pair of inputs is stretched at least this much.")
-    method: str = Field(description="The method that gave the upper bound.")
+    method: RungName = Field(description="The method that gave the upper bound.")
     norm: Literal["L2"] = "L2"
+
+
+class MethodReport(Document):
+    """What one method proved and what it cost."""
+
+    method: RungName
+    upper: float | None = Field(description="Its bound of the whole network; null if it proved none.")
+    mean_pair: float | None = Field(description="The mean of its constants over all pairs of outputs.")
+    pairs: int | None = Field(description="For how many pairs its constant is the smallest and was taken.")
+    seconds: float = Field(description="Wall-clock time that it took.")
+    reason: str | None = Field(description="Why it proved nothing.")
 
 
 class LayerReport(Document):
@@ -213,6 +238,10 @@ class Certificate(Document):
     )
     pairs_link: str | None = Field(
         default=None, description="Where the pair constants are served when `pairs` is null."
+    )
+    methods: list[MethodReport] = Field(default_factory=list, description="Every method that was tried, in order.")
+    pair_methods: list[list[RungName]] | None = Field(
+        default=None, description="pair_methods[t][j] gave the constant of f_t - f_j; null where `pairs` is."
     )
     layers: list[LayerReport]
     arithmetic: Arithmetic

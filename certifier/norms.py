@@ -7,7 +7,7 @@ across runs a bound is taken over only under a valid seal, and kept vectors are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -67,9 +67,9 @@ class Norms:
         """One report per map that was bounded, in the order of the network."""
         return list(self._reports)
 
-    def state(self) -> SearchState:
-        """Vectors and sealed bounds of this run."""
-        return SearchState(layers=dict(self._layers))
+    def state(self, multipliers: Mapping[str, NDArray[np.float64]]) -> SearchState:
+        """Vectors and sealed bounds of this run, with where the search for multipliers stood."""
+        return SearchState(layers=dict(self._layers), multipliers=dict(multipliers))
 
     def _evaluate(self, plan: Plan, name: str) -> float:
         """The bound of a plan, rounded up."""

@@ -179,12 +179,12 @@ def certify_bytes(
     state: SearchState | None = None,
     seal: Seal = SEAL,
 ) -> CertifiedModel:
-    """The real `certify`, without progress."""
+    """The real `certify`, without progress; by the product of norms where no options are given."""
     return certify(
         data,
         name="model",
         version=1,
-        options=options or CertifyOptions(),
+        options=options or CertifyOptions(method="product"),
         limits=limits or Limits(),
         state=state or SearchState(),
         seal=seal,

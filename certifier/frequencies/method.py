@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.certificates import Constants
 from certifier.errors import NotProved
 from certifier.flow import Network

@@ -40,9 +40,10 @@ class LayerState:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchState:
-    """The state of every layer of one model version, by layer name."""
+    """The state of every layer of one model version, by layer name, and of its multipliers, by family and step."""
 
     layers: Mapping[str, LayerState] = field(default_factory=dict)
+    multipliers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The state as an npz archive without pickles."""
@@ -62,7 +63,9 @@ class SearchState:
                 }
             )
         buffer = io.BytesIO()
-        header = np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)
+        for position, values in enumerate(self.multipliers.values()):
+            arrays[f"multipliers_{position}"] = values
+        header = np.frombuffer(json.dumps([index, list(self.multipliers)]).encode(), dtype=np.uint8)
         np.savez(buffer, allow_pickle=False, index=header, **arrays)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
 
@@ -77,7 +80,7 @@ class SearchState:
                 if sum(member.file_size for member in archive.infolist()) > MAXIMAL_STATE_BYTES:
                     raise StateCorrupted("the state is larger than any that is written")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                index = json.loads(bytes(arrays["index"]))
+                index, families = json.loads(bytes(arrays["index"]))
                 layers = {
                     str(entry["name"]): LayerState(
                         shape=(int(entry["shape"][0]), int(entry["shape"][1])),
@@ -90,11 +93,15 @@ class SearchState:
                     )
                     for position, entry in enumerate(index)
                 }
+                multipliers = {
+                    str(name): np.asarray(arrays[f"multipliers_{position}"], dtype=np.float64).ravel()
+                    for position, name in enumerate(families)
+                }
         except StateCorrupted:
             raise
         except Exception as error:  # any damage at all: zip, header, JSON, dtype
             raise StateCorrupted(f"kept search state cannot be read: {error}") from error
-        return cls(layers=layers)
+        return cls(layers=layers, multipliers=multipliers)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def lipcert(
 def certify(
     model: typed.Model,
     method: typed.Method = "auto",
+    seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "real",
     task: typed.Task = "auto",
     threshold: typed.Threshold = None,
@@ -65,7 +66,7 @@ def certify(
         from service.commandline.tables import show_certificate
 
         asked = typed.Typed(
-            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix,
         )  # fmt: skip
@@ -83,6 +84,7 @@ def predict(
     inputs_key: typed.InputsKey = None,
     epsilon: typed.Epsilon = None,
     method: typed.Method = "auto",
+    seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "real",
     task: typed.Task = "auto",
     threshold: typed.Threshold = None,
@@ -106,7 +108,7 @@ def predict(
         from service.commandline.tables import show_predictions
 
         asked = typed.Typed(
-            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix,
         )  # fmt: skip
@@ -140,6 +142,7 @@ def evaluate(
     labels_key: typed.LabelsKey = None,
     epsilon: typed.Epsilons = [],  # noqa: B006  # typer copies it
     method: typed.Method = "auto",
+    seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "real",
     task: typed.Task = "auto",
     threshold: typed.Threshold = None,
@@ -162,7 +165,7 @@ def evaluate(
         from service.commandline.tables import show_evaluation
 
         asked = typed.Typed(
-            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix,
         )  # fmt: skip
@@ -187,6 +190,7 @@ def compare(
     x_key: typed.InputsKey = None,
     y_key: typed.InputsKey = None,
     method: typed.Method = "auto",
+    seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "real",
     task: typed.Task = "auto",
     threshold: typed.Threshold = None,
@@ -209,7 +213,7 @@ def compare(
         from service.commandline.tables import show_comparisons
 
         asked = typed.Typed(
-            method=method, arithmetic=arithmetic, task=task, threshold=threshold,
+            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix,
         )  # fmt: skip

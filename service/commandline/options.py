@@ -20,7 +20,12 @@ _PREPROCESSING, _CERTIFYING = "Preprocessing, made part of the network", "Certif
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The ONNX file; `-` reads standard input.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Method = Annotated[
-    str, typer.Option(metavar="NAME", help="How the bound is computed: auto, product.", rich_help_panel=_CERTIFYING)
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How the bound is computed: auto, product, loop_transform, multipliers.",
+        rich_help_panel=_CERTIFYING,
+    ),
 ]
 ArithmeticName = Annotated[
     str, typer.Option(metavar="NAME", help="Whose arithmetic is certified: real.", rich_help_panel=_CERTIFYING)
@@ -44,6 +49,10 @@ State = Annotated[
         rich_help_panel=_CERTIFYING, file_okay=False,
     ),
 ]  # fmt: skip
+Seconds = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="Time for tighter bounds than the product of norms.", rich_help_panel=_CERTIFYING),
+]
 Scale = Annotated[
     str | None,
     typer.Option(
@@ -109,6 +118,7 @@ class Typed:
     """The options of certifying as they were typed."""
 
     method: str
+    seconds: float | None
     arithmetic: str
     task: str
     threshold: float | None
@@ -136,6 +146,8 @@ class Typed:
             if value not in known:
                 raise misuse(f"--{name}", f"{value!r} is not available; there is: {', '.join(known)}")
             chosen[name] = value
+        if self.seconds is not None:
+            chosen["seconds"] = self.seconds
         if self.outputs:
             chosen["outputs"] = self.outputs
         if self.perturbed:

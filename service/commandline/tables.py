@@ -39,6 +39,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
         ("seconds", f"{certificate.seconds:.2f}"),
     ]
     _show_facts(console, facts)
+    _show_methods(console, certificate)
     table = _table("layer", "what", "proof", "estimate from below*", "proved upper bound*", "iterations*", "search")
     for layer in certificate.layers[:SHOWN_LAYERS]:
         estimate = "" if layer.estimate is None else _at_least(layer.estimate, 9)
@@ -54,6 +55,17 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
         )
     console.print(table)
     _say_more(console, len(certificate.layers), SHOWN_LAYERS, "layers")
+
+
+def _show_methods(console: Console, certificate: Certificate) -> None:
+    """One line per method, where more than one was tried."""
+    if len(certificate.methods) < 2:
+        return
+    table = _table("method", "proved constant*", "mean over pairs*", "smallest for pairs*", "seconds*", "because")
+    for report in certificate.methods:
+        upper, mean = (_blank(value and _at_most(value, 6)) for value in (report.upper, report.mean_pair))
+        _row(table, report.method, upper, mean, _blank(report.pairs), f"{report.seconds:.2f}", report.reason or "")
+    console.print(table)
 
 
 def show_predictions(console: Console, predictions: Predictions) -> None:

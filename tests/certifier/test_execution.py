@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.engine import Engine
 from certifier.limits import Limits
 from certifier.network import build_network, served_model

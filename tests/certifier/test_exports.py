@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.engine import Engine
@@ -44,7 +44,7 @@ class Read:
         bound = ProductBound(self.network, norms)
         self.constants: Constants = bound.constants()
         self.gains = bound.gains()
-        self.state = norms.state()
+        self.state = norms.state({})
 
     def served(self, rows: np.ndarray) -> np.ndarray:
         """The engine's answers."""

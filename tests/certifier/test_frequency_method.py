@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.certificates import Constants
 from certifier.errors import NotProved
 from certifier.frequencies.method import check, covers, search

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.frequencies.method import check, search
 from certifier.search import frequency as descent
 from tests.building import Model, single

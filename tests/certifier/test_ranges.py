@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.box import OUTSIDE, Box
 from certifier.certification import INSIDE_THE_BOX
 from certifier.documents import CertifyOptions, InputBox, Preprocessing

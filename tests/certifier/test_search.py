@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.box import Box
 from certifier.limits import Limits
 from certifier.network import build_network

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from certifier.bounds import ProductBound
+from certifier.bounds.product import ProductBound
 from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.engine import Engine

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from certifier import paths
 from certifier.certification import CertifiedModel
+from certifier.documents import CertifyOptions
 from certifier.proof import readout, structure
 from tests.building import Model, Reference, certify_model, predictor_of, single
 from tests.random_networks import image_networks, vector_networks
@@ -103,8 +104,9 @@ def _differences_hold(model: Model, reference: Reference, certified: CertifiedMo
             assert gap <= output.bound + slack
 
 
-def _check(model: Model, seed: int) -> int:
-    certified = certify_model(model)
+def keeps_its_promises(model: Model, seed: int, *, options: CertifyOptions | None = None) -> int:
+    """Every claim of the certificate and of the predictions, tried; returns how many radii were attacked."""
+    certified = certify_model(model, options=options)
     reference = model.reference(batched=True)
     points = single(np.random.default_rng(seed).standard_normal((POINTS, int(np.prod(model.row_shape)))))
     _stretches_are_bounded(reference, certified, points)
@@ -116,14 +118,14 @@ def _check(model: Model, seed: int) -> int:
 @given(vector_networks(layers=6))
 def test_vector_networks_keep_their_promises(example):
     model, seed = example
-    _check(model, seed)
+    keeps_its_promises(model, seed)
 
 
 @settings(max_examples=55)
 @given(image_networks(layers=5))
 def test_image_networks_keep_their_promises(example):
     model, seed = example
-    _check(model, seed)
+    keeps_its_promises(model, seed)
 
 
 @pytest.mark.slow
@@ -131,7 +133,7 @@ def test_image_networks_keep_their_promises(example):
 @given(vector_networks(layers=12))
 def test_many_vector_networks_keep_their_promises(example):
     model, seed = example
-    _check(model, seed)
+    keeps_its_promises(model, seed)
 
 
 @pytest.mark.slow
@@ -139,7 +141,7 @@ def test_many_vector_networks_keep_their_promises(example):
 @given(image_networks(layers=9))
 def test_many_image_networks_keep_their_promises(example):
     model, seed = example
-    _check(model, seed)
+    keeps_its_promises(model, seed)
 
 
 def _plain(widths: list[int], seed: int) -> tuple[Model, list[np.ndarray]]:
@@ -156,7 +158,7 @@ def _plain(widths: list[int], seed: int) -> tuple[Model, list[np.ndarray]]:
 def test_radii_are_attacked_at_all():
     """The soundness tests above would pass if every radius were 0: here none is."""
     model, _ = _plain([4, 8, 3], seed=1)
-    assert _check(model, 5) == POINTS
+    assert keeps_its_promises(model, 5) == POINTS
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -226,4 +228,4 @@ def test_the_ways_of_large_networks_hold_on_small_ones(way, example):
         patch.setattr(readout, "DIRECT_DIFFERENCES", 1)
         patch.setattr(paths, "MAXIMAL_PATHS", 1)
         model, seed = example
-        _check(model, seed)
+        keeps_its_promises(model, seed)

@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from certifier.search.state import Seal, SearchState
 from tests.cli.conftest import Commands
 
 
-def by_the_library(data: bytes, name: str, options: CertifyOptions) -> dict[str, object]:
+def by_the_library(data: bytes, name: str, options: CertifyOptions) -> dict[str, Any]:
     certified = certify(
         data,
         name=name,
@@ -33,8 +34,17 @@ def by_the_library(data: bytes, name: str, options: CertifyOptions) -> dict[str,
 def test_json_is_the_librarys_certificate(lipcert: Commands) -> None:
     document = lipcert.json("certify", lipcert.model)
     assert Certificate.model_validate(document).model_dump(mode="json") == document
-    expected = by_the_library(Path(lipcert.model).read_bytes(), "digits", CertifyOptions())
-    assert {key: value for key, value in document.items() if key != "seconds"} == expected
+    assert [method["method"] for method in document["methods"]] == [
+        "product",
+        "loop_transform",
+        "multipliers",
+        "frequency",
+    ]
+    plain = lipcert.json("certify", lipcert.model, "--method", "product")
+    expected = by_the_library(Path(lipcert.model).read_bytes(), "digits", CertifyOptions(method="product"))
+    for one in (plain, expected):
+        one["methods"][0].pop("seconds")
+    assert {key: value for key, value in plain.items() if key != "seconds"} == expected
 
 
 def test_standard_input_is_named_by_its_digest(lipcert: Commands) -> None:

@@ -159,14 +159,14 @@ FAULTS = (
     ),
     Fault(
         name="a product's constant leaves out its first factor",
-        file="certifier/bounds.py",
+        file="certifier/bounds/product.py",
         old="return self._sum([float(mul_upper(factor, self._constants[source])) for factor, source in pairs])",
         new="return max(float(mul_upper(factor, self._constants[source])) for factor, source in pairs)",
         tests=(RANGES,),
     ),
     Fault(
         name="a constant that holds on a range enters the error analysis",
-        file="certifier/bounds.py",
+        file="certifier/bounds/product.py",
         old="if isinstance(term, Activation) and not needs_range(term):",
         new="if isinstance(term, Activation):",
         tests=(RANGES,),

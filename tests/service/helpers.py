@@ -81,6 +81,10 @@ def documented_in(document: dict[str, Any]) -> Callable[[httpx.Response], Awaita
     return check
 
 
+PRODUCT = '{"method": "product"}'
+"""Options of uploads whose search for tighter bounds would only take time."""
+
+
 def upload_form(data: bytes, filename: str = "model.onnx", **fields: str) -> dict[str, Any]:
     """The arguments of a multipart upload."""
     return {"files": {"file": (filename, data)}, "data": fields}

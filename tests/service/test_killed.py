@@ -13,6 +13,7 @@ import pytest
 
 from service.artifacts import BESIDE_THE_CERTIFICATE as ARTIFACTS
 from tests.service.helpers import (
+    PRODUCT,
     ROOT,
     ServerProcess,
     dense_network,
@@ -54,7 +55,7 @@ def certify_small(server: ServerProcess, *names: str) -> dict[str, bytes]:
 def test_killed_during_certification(start_server: Start) -> None:
     server = start_server()
     finished = certify_small(server, "a", "b")
-    request = in_background(lambda: server.client.post("/certify", **upload_form(LARGE, name="large")))
+    request = in_background(lambda: server.client.post("/certify", **upload_form(LARGE, name="large", options=PRODUCT)))
     incoming = server.data_dir / "incoming"
     # The upload is complete when the child has been started on it: its file no longer grows.
     wait_for(lambda: any(path.stat().st_size >= len(LARGE) for path in incoming.rglob("upload")), "the upload")
@@ -64,7 +65,10 @@ def test_killed_during_certification(start_server: Start) -> None:
     wait_for(lambda: not any(is_running(pid) for pid in children), "the end of the orphaned children")
     again = start_server()
     demand_intact(again, finished)
-    assert again.client.post("/certify", **upload_form(LARGE, name="large")).json()["model"]["version"] == 1
+    assert (
+        again.client.post("/certify", **upload_form(LARGE, name="large", options=PRODUCT)).json()["model"]["version"]
+        == 1
+    )
 
 
 ORPHAN = """

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.service.helpers import (
+    PRODUCT,
     ROOT,
     ServerProcess,
     dense_network,
@@ -94,7 +95,7 @@ def test_health_answers_while_a_model_is_certified(start_server: Start) -> None:
     large = dense_network(4, 1200, 1200, 1200, 3)
     answers: list[httpx.Response] = []
     thread = in_background(
-        lambda: answers.append(httpx.post(f"{server.url}/certify", **upload_form(large), timeout=120))
+        lambda: answers.append(httpx.post(f"{server.url}/certify", **upload_form(large, options=PRODUCT), timeout=120))
     )
     wait_for(lambda: set(descendants(server.process.pid)) - set(family), "the child process")
     (child,) = set(descendants(server.process.pid)) - set(family)
@@ -126,7 +127,7 @@ def test_a_request_in_flight_is_answered_before_the_end(start_server: Start) -> 
     answers: list[httpx.Response] = []
     large = dense_network(4, 1000, 1000, 3)
     thread = threading.Thread(
-        target=lambda: answers.append(server.client.post("/certify", **upload_form(large, name="m")))
+        target=lambda: answers.append(server.client.post("/certify", **upload_form(large, name="m", options=PRODUCT)))
     )
     thread.start()
     incoming = server.data_dir / "incoming"

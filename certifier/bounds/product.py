@@ -34,8 +34,9 @@ SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
 class ProductBound:
     """The product-of-norms bound of one network; `norms` proves and remembers every norm it needs."""
 
-    def __init__(self, network: Network, norms: Norms) -> None:
-        self.network, self.norms = network, norms
+    def __init__(self, network: Network, norms: Norms, *, expand_always: bool = False) -> None:
+        """`expand_always` adds up the paths to every value, at the price of many more norms."""
+        self.network, self.norms, self.expand_always = network, norms, expand_always
         self.paths = Paths(network)
         self._readers: dict[str, list[Term]] = {}
         for term in network.terms:
@@ -99,6 +100,8 @@ class ProductBound:
         expansion = self.paths.expand(value)
         if expansion is None:
             return None
+        if self.expand_always:
+            return expansion
         merges = any(isinstance(part.operator, Sum) for part in expansion)
         return expansion if merges or len(expansion) == 1 else None
 

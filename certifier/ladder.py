@@ -1,0 +1,200 @@
+"""Methods as a ladder: from the product of norms upward as far as the network and the time allow.
+
+Every rung proves constants of its own; the smallest wins, for the whole, for every output and for every pair.  A rung
+that fails or does not cover the network says why and costs nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.bounds import multipliers
+from certifier.bounds.joint import JointForm, joint_form, obstacle
+from certifier.bounds.loops import loop_transformed
+from certifier.bounds.product import ProductBound
+from certifier.certificates import Constants, tighter
+from certifier.documents import Method, RungName
+from certifier.errors import NotProved
+from certifier.flow import Network
+from certifier.frequencies import method as frequency
+from certifier.norms import Norms
+from certifier.terms import Affine
+from certifier.witness import Witness
+
+Floats = NDArray[np.float64]
+RUNGS: dict[Method, tuple[RungName, ...]] = {
+    "product": ("product",),
+    "loop_transform": ("product", "loop_transform"),
+    "multipliers": ("product", "multipliers", "frequency"),
+    "auto": ("product", "loop_transform", "multipliers", "frequency"),
+}
+"""The rungs that each choice climbs.  The product of norms is always among them: no answer is looser than it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rung:
+    """What one method proved, or why it proved nothing, and the seconds it took."""
+
+    method: RungName
+    constants: Constants | None
+    seconds: float
+    reason: str | None
+    witness: Witness | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Climb:
+    """The best constants of all rungs, the rungs, and search state for the next version."""
+
+    constants: Constants
+    rungs: tuple[Rung, ...]
+    parameters: Mapping[str, Floats] = field(default_factory=dict)
+
+    def choice(self) -> NDArray[np.intp] | None:
+        """Per pair, the position of the first rung that reached the smallest constant.  Shapes: [c, c]."""
+        tables = [
+            np.full_like(self.constants.pairs, np.inf)
+            if rung.constants is None or rung.constants.pairs is None
+            else rung.constants.pairs
+            for rung in self.rungs
+            if self.constants.pairs is not None
+        ]
+        return None if not tables else np.argmin(np.stack(tables), axis=0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wish:
+    """What to spend on tightness: the method, the seconds of search, and which pairs matter how much.
+
+    Shapes: weights [c, c], symmetric, or None for all alike.
+    """
+
+    method: Method
+    seconds: float
+    classes: bool
+    weights: Floats | None
+
+
+def climb(
+    network: Network,
+    product: ProductBound,
+    *,
+    wish: Wish,
+    fresh_norms: Callable[[], Norms],
+    kept: Mapping[str, Floats],
+    progress: Callable[[str], None],
+) -> Climb:
+    """The best constants that the wished rungs prove.  `fresh_norms` proves norms that are not to be reported.
+
+    Raises: NotProved if not even the product of norms is finite.
+    """
+    started = time.monotonic()
+    constants = product.constants()
+    rungs = [Rung(method="product", constants=constants, seconds=time.monotonic() - started, reason=None)]
+    climber = _Climber(network, product, wish, fresh_norms, kept, progress, started + wish.seconds)
+    for name in RUNGS[wish.method][1:]:
+        begun = time.monotonic()
+        reason = climber.obstacle(name)
+        proved, witness = None, None
+        if reason is None:
+            progress(name)
+            try:
+                proved, witness = climber.proved(name, constants)
+                constants = tighter(constants, proved)
+            except NotProved as error:
+                reason = str(error)
+        rungs.append(
+            Rung(method=name, constants=proved, seconds=time.monotonic() - begun, reason=reason, witness=witness)
+        )
+    if not np.isfinite(constants.upper):
+        raise NotProved("the product of the layers' norms overflows, so there is no finite bound to return")
+    return Climb(constants=constants, rungs=tuple(rungs), parameters=climber.parameters)
+
+
+@dataclass(eq=False)
+class _Climber:
+    """What the rungs share: the network, what is wished for, and the time until which to search."""
+
+    network: Network
+    product: ProductBound
+    wish: Wish
+    fresh_norms: Callable[[], Norms]
+    kept: Mapping[str, Floats]
+    progress: Callable[[str], None]
+    deadline: float
+    parameters: Mapping[str, Floats] = field(default_factory=dict)
+
+    def obstacle(self, name: RungName) -> str | None:
+        """Why a rung cannot be climbed; None if it can be tried."""
+        if all(isinstance(term, Affine) for term in self.network.terms):
+            return "the network is affine: its norm is exact already"
+        return frequency.covers(self.network) if name == "frequency" else obstacle(self.network)
+
+    def proved(self, name: RungName, known: Constants) -> tuple[Constants, Witness | None]:
+        """What a rung proves.
+
+        Raises: NotProved.
+        """
+        left = max(self.deadline - time.monotonic(), 0.0)
+        if name == "loop_transform":
+            bound = ProductBound(loop_transformed(self.network), self.fresh_norms(), expand_always=True)
+            return bound.constants(), None
+        if name == "frequency":
+            witness = frequency.search(self.network, self.product, seconds=left, seed=0)
+            return frequency.check(self.network, witness, self.product.norms), witness
+        form = joint_form(self.network, self.product.lipschitz_upper)
+        proved, witness, self.parameters = _by_multipliers(form, known, self.wish, left, self.kept, self.progress)
+        return proved, witness
+
+
+def _by_multipliers(
+    form: JointForm,
+    known: Constants,
+    wish: Wish,
+    seconds: float,
+    kept: Mapping[str, Floats],
+    progress: Callable[[str], None],
+) -> tuple[Constants, Witness, Mapping[str, Floats]]:
+    """Families of multipliers within the time, each proved at once and dropped where it gains nothing."""
+    count = len(form.readout.matrix)
+    weights = np.ones((count, count)) if wish.weights is None else wish.weights
+    searching = multipliers.Searching(form, weights=weights, classes=wish.classes, kept=kept, progress=progress)
+    best: Constants | None = None
+    proving = [0.0]
+
+    def is_worthwhile() -> bool:
+        """Pair by pair there is little to gain where all pairs together gained next to nothing."""
+        return best is not None and _improves(tighter(best, known), known, by=1e-3)
+
+    for family in searching.families(seconds, cost=lambda: proving[0], is_worthwhile=is_worthwhile):
+        begun = time.monotonic()
+        try:
+            proved = multipliers.check_family(form, searching.witness(), family)
+        except NotProved:
+            searching.forget(family)
+            continue
+        finally:
+            proving[0] = max(proving[0], time.monotonic() - begun)
+        merged = proved if best is None else tighter(best, proved)
+        if best is not None and not _improves(merged, best):
+            searching.forget(family)
+        best = merged
+    if best is None:
+        raise NotProved("no family of multipliers could be found and proved within the time")
+    return best, searching.witness(), searching.parameters
+
+
+def _improves(new: Constants, old: Constants, by: float = 1e-9) -> bool:
+    """Whether anything got smaller, by more than a rounding's worth."""
+    margin = 1.0 - by
+    if new.upper < margin * old.upper:
+        return True
+    for fresh, known in ((new.outputs, old.outputs), (new.pairs, old.pairs)):
+        if fresh is not None and known is not None and bool((fresh < margin * known).any()):
+            return True
+    return False
