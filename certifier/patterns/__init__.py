@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from certifier.graph import Node
-from certifier.patterns import activations, selections
+from certifier.patterns import activations, masking, selections
 from certifier.patterns.composites import with_composites
 from certifier.patterns.matching import Surroundings
 from certifier.terms import Term
@@ -20,6 +20,8 @@ def recognise(root: Node, around: Surroundings) -> Term | None:
         return None
     if root.operator == "TopK":
         return selections.match(root, around)
+    if root.operator == "Softmax":
+        return masking.match(root, around)
     if root.operator not in ("Mul", "Div"):
         return None
     if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):

@@ -121,6 +121,32 @@ class Softmax(AlongAxis):
         return kernel + (4 + self.count) * at.tiny
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedSoftmax(Softmax):
+    """Softmax over the `allowed` entries of each row, 0 at the others: ||p(x) - p(y)|| <= ½ ||x - y|| again.
+
+    Leaving entries out is a projection and putting zeros in an embedding, both of norm 1.  The engine's exponential of
+    minus infinity is zero or too small for a normal number.
+
+    Shapes: allowed [n], with at least one entry in each row.
+    """
+
+    allowed: Array
+
+    @property
+    def _mask(self) -> Array:
+        return self.allowed.reshape(self.before, self.count, self.after)
+
+    def _along(self, cube: Array) -> Array:
+        return super()._along(np.where(self._mask, cube, -np.inf))
+
+    def _along_stray(self, cube: Array, radius: Array, output: Array, at: Precision) -> Array:
+        """As without the masked entries, whose places the largest of the others takes, which is nowhere deep."""
+        largest = np.where(self._mask, cube, -np.inf).max(axis=2, keepdims=True)
+        bound = super()._along_stray(np.where(self._mask, cube, largest), np.where(self._mask, radius, 0.0), output, at)
+        return np.where(self._mask, bound, (4 + self.count) * at.tiny)
+
+
 class LogSoftmax(AlongAxis):
     """||l(x) - l(y)|| <= √n ||x - y|| for l_i = x_i - log Σ_j e^(x_j); no smaller constant holds for n > 1.
 

@@ -5,6 +5,7 @@ from tests.faults.fault import RULES, Fault
 RANGES = "tests/certifier/test_ranges.py"
 REACH = "tests/certifier/proof/test_reach.py"
 STEEP = "tests/certifier/test_steep.py"
+MASKED = "tests/certifier/test_masked_softmax.py"
 RECURRENT = RULES + "test_recurrent.py"
 
 FAULTS = (
@@ -254,6 +255,27 @@ FAULTS = (
         old="            if not held.all():\n",
         new="            if not held.any():\n",
         tests=(RANGES,),
+    ),
+    Fault(
+        name="a mask may fill in anything",
+        file="certifier/patterns/masking.py",
+        old="left_out = ~let_through & np.isneginf(other)",
+        new="left_out = ~let_through",
+        tests=(MASKED,),
+    ),
+    Fault(
+        name="a mask may leave out a whole row",
+        file="certifier/patterns/masking.py",
+        old="if not -rank <= axis < rank or not allowed.any(axis=axis).all():",
+        new="if not -rank <= axis < rank:",
+        tests=(MASKED,),
+    ),
+    Fault(
+        name="masked entries take part in a softmax",
+        file="certifier/vector_functions/normalising.py",
+        old="return super()._along(np.where(self._mask, cube, -np.inf))",
+        new="return super()._along(cube)",
+        tests=(MASKED,),
     ),
     Fault(
         name="the state of a GRU is convex behind any gate",
