@@ -9,7 +9,8 @@ Search is clever and untrusted; proof is small, and all that a certificate rests
 """
 
 from certifier.certification import CertifiedModel, certify
-from certifier.documents import Certificate, CertifyOptions, Preprocessing
+from certifier.checking import check
+from certifier.documents import Certificate, CertifyOptions, ModelCheck, Preprocessing
 from certifier.errors import CertifierError
 from certifier.limits import Limits
 from certifier.prediction import Predictor
@@ -22,10 +23,12 @@ __all__ = [
     "CertifierError",
     "CertifyOptions",
     "Limits",
+    "ModelCheck",
     "Predictor",
     "Preprocessing",
     "Seal",
     "SearchState",
     "certify",
+    "check",
     "operators_table",
 ]

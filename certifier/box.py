@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,7 @@ class Box:
         Raises: InvalidInput if they do not, or if an upper end is below its lower one.
         """
         if declared is None:
-            return cls.everything(math.prod(parts.row_shape))
+            return cls.everything(parts.size)
         lower = parts.spread(declared.lower, "options.input_box.lower")
         upper = parts.spread(declared.upper, "options.input_box.upper")
         if (upper < lower).any():

@@ -95,7 +95,7 @@ def certify(
     graph = chosen.graph
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
     box = Box.of(options.input_box, InputParts.of(chosen.inputs))
-    task, task_notes = _task(network, options)
+    task, task_notes = task_of(network, options)
     served = served_model(network)
     engine = Engine(served, network.input)
 
@@ -212,8 +212,11 @@ def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:
     return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
 
 
-def _task(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
-    """What the outputs mean, from the options or, for `auto`, from their shape; joined outputs are no classes."""
+def task_of(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
+    """What the outputs mean, from the options or, for `auto`, from their shape; joined outputs are no classes.
+
+    With notes about it.  Raises: InvalidInput for a task or threshold that the outputs do not fit.
+    """
     size = network.output_size
     is_vector = sum(extent > 1 for extent in network.output_shape) == 1
     if options.task == "classification" and size < 2:

@@ -17,10 +17,12 @@ from certifier.reading.selecting import with_outputs
 class Choice:
     """A graph of one input, and how the model's own inputs stand behind it.
 
-    `inputs` are the perturbed ones as callers give them, in the order of a joint row.
+    `inputs` are the perturbed ones as callers give them, in the order of a joint row; `read` is the graph with the
+    chosen outputs before anything was put in front of it.
     """
 
     format: ModelFormat
+    read: Graph
     graph: Graph
     inputs: tuple[TensorDescription, ...]
     fixed_inputs: tuple[FixedInput, ...]
@@ -33,14 +35,15 @@ def choose(data: bytes, *, options: CertifyOptions, limits: Limits) -> Choice:
     """
     shape = None if options.input_shape is None else tuple(options.input_shape)
     model_format, graph = read_model(data, limits=limits, input_shape=shape)
-    graph = with_outputs(graph, options.outputs)
-    graph, fixed = with_inputs(graph, options.inputs, options.fixed_inputs, limits=limits)
+    read = with_outputs(graph, options.outputs)
+    graph, fixed = with_inputs(read, options.inputs, options.fixed_inputs, limits=limits)
     names = [tensor.name for tensor in graph.inputs]
     if options.preprocessing is not None:
         graph = with_preprocessing(graph, options.preprocessing)
     # Preprocessing changes shapes and names of its own making; callers know their input by the model's name.
     inputs = tuple(_describe(replace(tensor, name=name)) for name, tensor in zip(names, graph.inputs, strict=True))
-    return Choice(format=model_format, graph=with_joint_input(graph, limits=limits), inputs=inputs, fixed_inputs=fixed)
+    graph = with_joint_input(graph, limits=limits)
+    return Choice(format=model_format, read=read, graph=graph, inputs=inputs, fixed_inputs=fixed)
 
 
 def _describe(tensor: Tensor) -> TensorDescription:

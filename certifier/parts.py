@@ -36,6 +36,11 @@ class InputParts:
         """The shape of one row: that of the only input, or flat for several."""
         return self.shapes[0] if len(self.shapes) == 1 else (sum(map(math.prod, self.shapes)),)
 
+    @property
+    def size(self) -> int:
+        """Entries of one row."""
+        return math.prod(self.row_shape)
+
     def rows(self, given: Given, field: str) -> Array:
         """Rows given by name as one array of joint rows; those of an only input, or given as one array, as they are.
 

@@ -17,7 +17,7 @@ from service.closing import CloseAfterEarlyAnswer
 from service.datadir import DataDirectory
 from service.jobs import Children
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import certify, health, models, operators, predict
+from service.routes import certify, check, health, models, operators, predict
 from service.routes import metrics as metrics_route
 from service.runtime import Runtime
 from service.settings import Settings
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(CloseAfterEarlyAnswer)
     problems.install(app)
-    for routes in (health, certify, models, predict, operators, metrics_route):
+    for routes in (health, certify, check, models, predict, operators, metrics_route):
         app.include_router(routes.router)
     openapi.complete(app)
     return app

@@ -5,5 +5,7 @@ UPLOAD = "upload"
 SERVED = "served.onnx"
 CONSTANTS = "constants"
 STATE = "state"
+CHECK = "check.json"
+"""What a check found; never kept."""
 
 BESIDE_THE_CERTIFICATE = (UPLOAD, SERVED, CONSTANTS, STATE)

@@ -1,4 +1,7 @@
-"""From a received file to a stored certificate: answered from the store, joined to a running job, or certified."""
+"""From a received file to a stored certificate: answered from the store, joined to a running job, or certified.
+
+A check takes the same way into a child, and leaves nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from pathlib import Path
 
 import structlog
 
-from certifier.documents import Certificate, CertifyOptions
+from certifier.documents import Certificate, CertifyOptions, ModelCheck
 from certifier.errors import CertifierError
 from certifier.limits import Limits
 from certifier.search.state import Seal
-from service.artifacts import CERTIFICATE, STATE
-from service.child import CertifyJob, certify_folder
+from service.artifacts import CERTIFICATE, CHECK, STATE
+from service.child import CertifyJob, CheckJob, certify_folder, check_folder
 from service.datadir import DataDirectory
 from service.errors import ServiceError, Unavailable, UnknownModel
 from service.jobs import Children
@@ -61,6 +64,21 @@ class Certifying:
         # Shielded: a client that hangs up does not waste what was begun.
         return await asyncio.shield(task), True
 
+    async def check(self, options: CertifyOptions, folder: Path) -> bytes:
+        """What certifying the upload in `folder` would refuse, as JSON; nothing is kept.
+
+        Takes `folder` over and removes it.
+        Raises: ResourceLimitExceeded, CertificationCrashed, Unavailable, Defect; refusals of the model are the answer.
+        """
+        try:
+            if self.draining:
+                raise Unavailable("the server is stopping")
+            job = CheckJob(folder=folder, options=options, limits=self._limits)
+            await self._children.run(check_folder, job, seconds=self._limits.seconds)
+            return await asyncio.to_thread(self._checked, folder)
+        finally:
+            await asyncio.to_thread(self._folder.discard, folder)
+
     async def close(self) -> None:
         """Stop the running jobs; what they have not finished leaves no trace."""
         self.draining = True
@@ -94,6 +112,9 @@ class Certifying:
         self._metrics.certified("certified")
         log.info("certified", version=version.version)
         return data
+
+    def _checked(self, folder: Path) -> bytes:
+        return ModelCheck.model_validate_json((folder / CHECK).read_bytes()).model_dump_json().encode()
 
     def _stored(self, upload: Upload) -> bytes | None:
         version = self._store.find(upload)

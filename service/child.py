@@ -1,4 +1,4 @@
-"""What runs inside the child process of a certification: limits first, then the library.
+"""What runs inside the child process of a certification or a check: limits first, then the library.
 
 The upload, its state and the results travel as files of the job's folder; only a short outcome crosses the pipe, so
 that the parent never unpickles what an upload could have shaped.
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from certifier.certification import certify
+from certifier.checking import check
 from certifier.documents import CertifyOptions
 from certifier.errors import CertifierError, StateCorrupted
 from certifier.limits import Limits
 from certifier.search.state import Seal, SearchState
-from service.artifacts import CERTIFICATE, CONSTANTS, SERVED, STATE, UPLOAD
+from service.artifacts import CERTIFICATE, CHECK, CONSTANTS, SERVED, STATE, UPLOAD
 from service.errors import ChildLimitReached, Defect
 
 
@@ -86,6 +87,21 @@ def certify_folder(job: CertifyJob) -> None:
     (job.folder / CONSTANTS).write_bytes(certified.constants)
     (job.folder / STATE).write_bytes(certified.state.to_bytes())
     (job.folder / CERTIFICATE).write_text(certified.certificate.model_dump_json(), encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckJob:
+    """One check: where its files are and what was asked."""
+
+    folder: Path
+    options: CertifyOptions
+    limits: Limits
+
+
+def check_folder(job: CheckJob) -> None:
+    """Check the upload in the job's folder and leave the report beside it."""
+    report = check((job.folder / UPLOAD).read_bytes(), options=job.options, limits=job.limits)
+    (job.folder / CHECK).write_text(report.model_dump_json(), encoding="utf-8")
 
 
 def alive() -> bool:

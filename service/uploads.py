@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.bodies import demand_length
+from certifier.documents import CertifyOptions
+from service.bodies import demand_length, parse_fields, parse_json
 from service.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
 RAW, MULTIPART = "application/octet-stream", "multipart/form-data"
@@ -192,6 +193,15 @@ class _Form:
 
     def _end(self) -> None:
         self._complete = True
+
+
+def asked_options(fields: Mapping[str, str]) -> CertifyOptions:
+    """The options among an upload's fields; the defaults without them.
+
+    Raises: MalformedRequest, InvalidRequest.
+    """
+    written = parse_json(fields["options"].encode()).value if fields.get("options") else {}
+    return parse_fields(CertifyOptions, written, root="options")
 
 
 def default_name(filename: str, sha256: str) -> str:

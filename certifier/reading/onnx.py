@@ -140,7 +140,8 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data):
             raise UnsupportedModel(
                 f"tensor {tensor.name!r} keeps its data in another file (external data), which a single-file upload "
-                "does not carry; save the model with its weights inside"
+                "does not carry; save the model with its weights inside",
+                remedy="upload a zip that holds the model and its data files",
             )
 
 
@@ -181,18 +182,50 @@ def _since(node: onnx.NodeProto, versions: dict[str, int]) -> int | None:
 
 
 def _refuse_unknown_operators(model: onnx.ModelProto, versions: dict[str, int]) -> None:
+    for refusal in _unknown_operators(model, versions):
+        raise refusal
+
+
+def _unknown_operators(model: onnx.ModelProto, versions: dict[str, int]) -> Iterator[UnsupportedNode]:
     local = {(function.domain, function.name) for function in model.functions}
     for node in _all_nodes(model.graph.node):
         if (node.domain, node.op_type) not in local and _since(node, versions) is None:
             domain = f" of domain {node.domain!r}" if node.domain else ""
             reason = f"no such operator{domain} in operator set {versions.get(node.domain, versions[''])}"
             is_quantised = quantised.is_quantised(node.op_type)
-            raise UnsupportedNode(
+            yield UnsupportedNode(
                 node.name or (node.output[0] if node.output else "?"),
                 node.op_type,
                 f"{quantised.REASON} ({reason})" if is_quantised else reason,
-                remedy=quantised.REMEDY if is_quantised else None,
+                remedy=quantised.REMEDY
+                if is_quantised
+                else "export the model with operators of the ONNX standard alone",
             )
+
+
+def nodes_and_unknown(data: bytes, *, limits: Limits) -> tuple[tuple[Node, ...], list[UnsupportedNode]]:
+    """The operators of a model that may hold unknown ones, without inputs and attributes, and the unknown ones.
+
+    Raises: MalformedModel, ResourceLimitExceeded, UnsupportedModel.
+    """
+    model = parse(data)
+    _count_nodes(model, limits)
+    if not _has_text_only(model):
+        raise MalformedModel("a name in the model is not valid UTF-8")
+    versions = _opsets(model)
+    nodes = tuple(
+        Node(
+            name=node.name or (node.output[0] if node.output else "?"),
+            operator=node.op_type,
+            domain="" if node.domain == "ai.onnx" else node.domain,
+            since=_since(node, versions) or 0,
+            inputs=(),
+            outputs=tuple(node.output),
+            attributes={},
+        )
+        for node in model.graph.node
+    )
+    return nodes, list(_unknown_operators(model, versions))
 
 
 def _array(tensor: onnx.TensorProto) -> Array:

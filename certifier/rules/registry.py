@@ -186,11 +186,17 @@ def find(node: Node) -> Entry:
     """
     entry = _ENTRIES.get((node.domain, node.operator, node.since))
     if entry is None:
-        raise UnsupportedNode(node.name, node.operator, _why_missing(node), remedy=REMEDIES.get(node.operator))
+        raise UnsupportedNode(node.name, node.operator, _why_missing(node), remedy=_remedy(node))
     unknown = set(node.attributes) - entry.attributes
     if unknown:
         raise UnsupportedNode(node.name, node.operator, f"attribute {sorted(unknown)[0]!r} is not understood")
     return entry
+
+
+def _remedy(node: Node) -> str:
+    if node.domain == "" and node.operator not in REFUSED and any(key[:2] == ("", node.operator) for key in _ENTRIES):
+        return "convert the model to an operator set that holds a known version of the operator"
+    return REMEDIES.get(node.operator, _INSIDE)
 
 
 def _why_missing(node: Node) -> str:

@@ -1,6 +1,7 @@
 """The commands: each parses, certifies the model, asks it, and prints JSON or a table.
 
-The library is imported inside the commands, so that help and misuse answer at once.
+The library is imported inside the commands, so that help and misuse answer at once.  It has over 300 lines because
+typer reads every command's options from its own signature.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def certify(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_box: typed.InputBox = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
@@ -68,13 +70,53 @@ def certify(
         asked = typed.Typed(
             method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix,
+            perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
         certificate = certify_file(model, options=asked.options(), state=state).certificate
         if json:
             print_json(certificate.model_dump_json())
         else:
             show_certificate(standard_output(), certificate)
+
+
+@app.command()
+def check(
+    model: typed.Model,
+    method: typed.Method = "auto",
+    seconds: typed.Seconds = None,
+    arithmetic: typed.ArithmeticName = "real",
+    task: typed.Task = "auto",
+    threshold: typed.Threshold = None,
+    scale: typed.Scale = None,
+    mean: typed.Mean = None,
+    std: typed.Std = None,
+    layout: typed.Layout = None,
+    input_box: typed.InputBox = None,
+    input_shape: typed.InputShape = None,
+    outputs: typed.Outputs = None,
+    perturb: typed.Perturbed = None,
+    fix: typed.Fixed = None,
+    json: typed.Json = False,
+) -> None:
+    """Print what certifying the model would refuse, where, why and what helps, without certifying it."""
+    with ending_well(as_json=json):
+        from service.commandline.modelling import check_file
+        from service.commandline.tables import show_check
+
+        asked = typed.Typed(
+            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
+            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
+            perturbed=perturb, fixed=fix, input_box=input_box,
+        )  # fmt: skip
+        report = check_file(model, options=asked.options())
+        if json:
+            print_json(report.model_dump_json())
+        else:
+            show_check(standard_output(), report)
+        if report.refusals:
+            count = len(report.refusals)
+            complain(f"the model would be refused, for {count} reason{'s' if count > 1 else ''}")
+            raise typer.Exit(REFUSED)
 
 
 @app.command()
@@ -92,6 +134,7 @@ def predict(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_box: typed.InputBox = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
@@ -110,7 +153,7 @@ def predict(
         asked = typed.Typed(
             method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix,
+            perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
         distance = None if epsilon is None else typed.distance(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
@@ -150,6 +193,7 @@ def evaluate(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_box: typed.InputBox = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
@@ -167,7 +211,7 @@ def evaluate(
         asked = typed.Typed(
             method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix,
+            perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
         distances = typed.epsilons(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
@@ -198,6 +242,7 @@ def compare(
     mean: typed.Mean = None,
     std: typed.Std = None,
     layout: typed.Layout = None,
+    input_box: typed.InputBox = None,
     input_shape: typed.InputShape = None,
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
@@ -215,7 +260,7 @@ def compare(
         asked = typed.Typed(
             method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix,
+            perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
         given = read_inputs(x, key=x_key, field="x"), read_inputs(y, key=y_key, field="y")
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state))

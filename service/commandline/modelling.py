@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from certifier.certification import CertifiedModel, certify
-from certifier.documents import CertifyOptions
+from certifier.checking import check
+from certifier.documents import CertifyOptions, ModelCheck
 from certifier.limits import Limits
 from certifier.prediction import Predictor
 from certifier.search.state import SearchState
@@ -48,6 +49,15 @@ def certify_file(model: str, *, options: CertifyOptions, state: Path | None) -> 
         except OSError as error:
             warn(f"the search state is not kept: {error}")
     return certified
+
+
+def check_file(model: str, *, options: CertifyOptions) -> ModelCheck:
+    """What certifying the model in the file `model` would refuse.
+
+    Raises: ResourceLimitExceeded for a file over the limit; typer.BadParameter if it cannot be opened.
+    """
+    limits = Limits()
+    return check(read_model_file(model, limits), options=options, limits=limits)
 
 
 def predictor_of(certified: CertifiedModel) -> Predictor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PREPROCESSING, _CERTIFYING = "Preprocessing, made part of the network", "Certifying"
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The ONNX file; `-` reads standard input.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model; `-` reads standard input.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Method = Annotated[
     str,
@@ -90,6 +90,10 @@ Fixed = Annotated[
         help="An input that is not perturbed: a number, true, false, JSON lists, or a .npy file; repeatable.",
     ),
 ]
+InputBox = Annotated[
+    str | None,
+    typer.Option(metavar="LOWER,UPPER", help="Certify for inputs with entries in this range only."),
+]
 InputShape = Annotated[
     str | None,
     typer.Option(metavar="1,D,…", help="The input's shape with batch axis 1, where the model does not record it."),
@@ -126,6 +130,7 @@ class Typed:
     mean: list[str] | None
     std: list[str] | None
     layout: str | None
+    input_box: str | None
     input_shape: str | None
     outputs: list[str] | None
     perturbed: list[str] | None
@@ -154,6 +159,11 @@ class Typed:
             chosen["inputs"] = self.perturbed
         if self.fixed:
             chosen["fixed_inputs"] = fixed_values(self.fixed)
+        if self.input_box is not None:
+            ends = numbers([self.input_box], "--input-box")
+            if len(ends) != 2:
+                raise misuse("--input-box", f"{self.input_box!r} is not LOWER,UPPER")
+            chosen["input_box"] = {"lower": ends[0], "upper": ends[1]}
         if self.input_shape is not None:
             chosen["input_shape"] = [int(number(text, "--input-shape")) for text in self.input_shape.split(",")]
         try:

@@ -8,7 +8,15 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from certifier.documents import Arithmetic, Certificate, Comparisons, OperatorSupport, Predictions, Preprocessing
+from certifier.documents import (
+    Arithmetic,
+    Certificate,
+    Comparisons,
+    ModelCheck,
+    OperatorSupport,
+    Predictions,
+    Preprocessing,
+)
 from certifier.evaluation import Evaluation
 from service.commandline.output import single_line
 
@@ -65,6 +73,33 @@ def _show_methods(console: Console, certificate: Certificate) -> None:
     for report in certificate.methods:
         upper, mean = (_blank(value and _at_most(value, 6)) for value in (report.upper, report.mean_pair))
         _row(table, report.method, upper, mean, _blank(report.pairs), f"{report.seconds:.2f}", report.reason or "")
+    console.print(table)
+
+
+def show_check(console: Console, report: ModelCheck) -> None:
+    """What would be refused, and the operators that the model is made of."""
+    verdict = "nothing is refused beforehand; the self-test and the limits have the last word"
+    if report.refusals:
+        verdict = f"would be refused, for {len(report.refusals)} reason{'s' if len(report.refusals) > 1 else ''}"
+    facts = [
+        ("format", report.format or "unknown"),
+        *((f"input {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in report.inputs),
+        *((f"fixed {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in report.fixed_inputs),
+        *((f"output {name}", "") for name in report.outputs),
+        *(("note", note) for note in report.notes),
+        ("verdict", verdict),
+    ]
+    for each in report.refusals:
+        facts.append(("refused", each.message))
+        if each.remedy:
+            facts.append(("what helps", each.remedy))
+    _show_facts(console, facts)
+    if not report.operators:
+        return
+    table = _table("operator", "nodes*", "refused*", "supported")
+    for one in report.operators:
+        name = one.operator if one.domain == "ai.onnx" else f"{one.domain}.{one.operator}"
+        _row(table, name, one.count, one.refused or "", "yes" if one.supported else "no")
     console.print(table)
 
 

@@ -12,13 +12,13 @@ from certifier import errors as library
 from certifier.documents import Certificate, CertifyOptions
 from service import errors
 from service.artifacts import UPLOAD
-from service.bodies import parse_fields, parse_json
+from service.bodies import parse_fields
 from service.certifying import options_digest
 from service.openapi import CERTIFY_BODY
 from service.problems import responses
 from service.schemas import Name, Version
 from service.store import Upload
-from service.uploads import Received, default_name, receive
+from service.uploads import Received, asked_options, default_name, receive
 from service.wiring import Wired
 
 router = APIRouter(tags=["models"])
@@ -77,8 +77,7 @@ def _described(received: Received, fields: dict[str, str]) -> tuple[Upload, Cert
     if fields.get("version"):
         given["version"] = fields["version"]
     labels = parse_fields(_Labels, given)
-    written = parse_json(fields["options"].encode()).value if fields.get("options") else {}
-    options = parse_fields(CertifyOptions, written, root="options")
+    options = asked_options(fields)
     upload = Upload(
         name=labels.name,
         version=labels.version,

@@ -28,7 +28,7 @@ BOUNDED_AFTER_ALL = {"14_ieee_ml4acopf.onnx"}
 """Its squares and products are of scaled sigmoids, sines and cosines: all bounded, so a global constant exists."""
 
 
-def _manifest() -> list[tuple[str, str]]:
+def manifest() -> list[tuple[str, str]]:
     """(path, expectation) of every file, or none without the shared folder."""
     manifest = shared_folder() / "models" / "MANIFEST.csv"
     if not manifest.is_file():
@@ -39,7 +39,7 @@ def _manifest() -> list[tuple[str, str]]:
 
 def _cases() -> list[Any]:
     cases = []
-    for path, expectation in _manifest():
+    for path, expectation in manifest():
         name = Path(path).name
         marks = [] if name in SMALL else [pytest.mark.slow, pytest.mark.timeout(900)]
         cases.append(pytest.param(path, expectation, id=name, marks=marks))

@@ -2,6 +2,7 @@
 
 from tests.faults.fault import (
     CERTIFICATES,
+    CHECKING,
     EXECUTION,
     HOSTILE,
     INPUTS,
@@ -214,6 +215,13 @@ FAULTS = (
         old="if _SURROGATE.search(content):",
         new="if False:",
         tests=(HOSTILE,),
+    ),
+    Fault(
+        name="a check looks at no range",
+        file="certifier/checking.py",
+        old="found.refusals += resolve(network, box, norms.norm_upper).refusals",
+        new="resolve(network, box, norms.norm_upper)",
+        tests=(CHECKING,),
     ),
     Fault(
         name="all perturbed inputs read the same entries of a joint row",

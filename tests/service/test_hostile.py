@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_a_server_refuses_hostile_uploads_and_answers_afterwards(server: ServerP
 @pytest.mark.slow
 def test_a_server_refuses_every_hostile_upload_and_answers_afterwards(server: ServerProcess):
     send(server, list(REGISTRY))
+
+
+def test_checks_of_hostile_uploads_are_answered_and_leave_nothing(server: ServerProcess):
+    outside, kept = everything_outside(server), files_below(server.data_dir / "blobs")
+    for name in list(REGISTRY)[1 :: 2 * EVERY]:
+        form, case = REGISTRY[name]
+        data = case.build()
+        options = {} if form not in SHAPES else {"options": json.dumps({"input_shape": SHAPES[form]})}
+        answer = server.client.post("/check", **upload_form(data, **options))
+        if not data:
+            assert answer.status_code == 422, name
+            continue
+        assert answer.status_code == 200, f"{name}: {answer.text}"
+        codes = [refusal["code"] for refusal in answer.json()["refusals"]] or [CERTIFIED]
+        assert codes[0] == case.code, name
+    assert server.client.get("/health/ready").status_code == 200
+    assert files_below(server.data_dir / "incoming") == [] and files_below(server.data_dir / "blobs") == kept
+    assert everything_outside(server) == outside
 
 
 def test_names_lead_nowhere(server: ServerProcess):

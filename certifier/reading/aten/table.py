@@ -30,6 +30,7 @@ from certifier.reading.aten.registry import Call
 from certifier.reading.emitting import Emitter, Ref
 
 _UNKNOWN = "this operator is not supported in TorchScript and exported programs"
+_ONNX = "export the model to ONNX, whose exporter may write it in operators that are known"
 _RANDOM = "draws random numbers, so its output is no function of the input; export the model after model.eval()"
 _RECURRENT = "is a recurrence; torch.export's run_decompositions() writes it out step by step"
 _SEARCH = "gives places or sizes that depend on the input's values, which is discontinuous"
@@ -53,12 +54,11 @@ def lower(
     the caller's to give that value to every name of the old one.  `where` names the call in nodes and errors.
     Raises: UnsupportedNode, MalformedModel, ResourceLimitExceeded.
     """
-    found = registry.find(operator)
-    if found is None:
-        if quantised.is_quantised(operator):
-            raise UnsupportedNode(where, operator, quantised.REASON, remedy=quantised.REMEDY)
-        raise UnsupportedNode(where, operator, REFUSED.get(operator.removesuffix("_"), _UNKNOWN))
-    name, entry = found
+    refusal = unknown(operator, where)
+    if refusal is not None:
+        raise refusal
+    name, entry = registry.find(operator) or ("", None)
+    assert entry is not None
     call = Call(emitter=emitter, operator=name, where=where)
     try:
         bound = entry.signature.bind(call, *arguments, **keywords)
@@ -73,6 +73,16 @@ def lower(
     except (ValueError, IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
         # Shapes that do not fit one another surface as Python or numpy errors inside a lowering.
         raise call.refuse(f"its arguments do not fit: {error}") from error
+
+
+def unknown(operator: str, where: str) -> UnsupportedNode | None:
+    """The refusal of an operator that has no lowering; None if it has one."""
+    if registry.find(operator) is not None:
+        return None
+    if quantised.is_quantised(operator):
+        return UnsupportedNode(where, operator, quantised.REASON, remedy=quantised.REMEDY)
+    reason = REFUSED.get(operator.removesuffix("_"), _UNKNOWN)
+    return UnsupportedNode(where, operator, reason, remedy=_ONNX if reason == _UNKNOWN else None)
 
 
 def supported() -> tuple[str, ...]:

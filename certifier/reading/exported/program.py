@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from certifier.errors import MalformedModel, UnsupportedNode
 from certifier.reading import quantised
 from certifier.reading.aten import registry
-from certifier.reading.aten.table import lower
+from certifier.reading.aten.table import lower, unknown
 from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.exported.archive import Json, mapping, sequence, text
 from certifier.reading.exported.arguments import SCALAR_FUNCTIONS, argument, names, output_names
@@ -64,10 +64,7 @@ class Program:
             return
         match = _ATEN.fullmatch(target)
         if match is None:
-            name = target.removeprefix("torch.ops.")
-            if quantised.is_quantised(name):
-                raise UnsupportedNode(where, name, quantised.REASON, remedy=quantised.REMEDY)
-            raise UnsupportedNode(where, name, "only ATen operators are supported")
+            raise _foreign(target, where)
         operator = match[1]
         result = lower(self.emitter, operator, positional, keywords, where=where)
         flat = self._define_all(outputs, result, where, operator)
@@ -193,6 +190,26 @@ def _scalar(target: str, positional: list[object], where: str) -> object:
         # Without this, forty products in a row would not fit any memory.
         raise UnsupportedNode(where, target, "gives a number that does not fit 64 bits")
     return value
+
+
+def calls(graph: Json) -> list[tuple[str, str, UnsupportedNode | None]]:
+    """Where each node of a graph stands, its operator, and the refusal if that has no lowering."""
+    found = []
+    for position, node in enumerate(sequence(graph, "nodes")):
+        target, where = text(node, "target"), _where(node, position)
+        match = _ATEN.fullmatch(target)
+        if match is not None:
+            found.append((where, match[1], unknown(match[1], where)))
+        elif target not in SCALAR_FUNCTIONS and target.removeprefix("torch.ops.higher_order.") not in _PASSES_THROUGH:
+            found.append((where, target.removeprefix("torch.ops."), _foreign(target, where)))
+    return found
+
+
+def _foreign(target: str, where: str) -> UnsupportedNode:
+    name = target.removeprefix("torch.ops.")
+    if quantised.is_quantised(name):
+        return UnsupportedNode(where, name, quantised.REASON, remedy=quantised.REMEDY)
+    return UnsupportedNode(where, name, "only ATen operators are supported")
 
 
 def _where(node: Json, position: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from certifier.errors import MalformedModel, UnsupportedModel
+from certifier.errors import MalformedModel, UnsupportedModel, UnsupportedNode
 from certifier.graph import Graph
 from certifier.limits import Limits
 from certifier.reading.emitting import Emitter, Ref
@@ -22,7 +22,7 @@ from certifier.reading.exported.archive import (
     text,
 )
 from certifier.reading.exported.arguments import argument, output_names
-from certifier.reading.exported.program import Program
+from certifier.reading.exported.program import Program, calls
 
 _SYMBOL = re.compile(r"Symbol\('\w{1,64}'(, \w{1,64}=\w{1,64}){0,8}\)|\w{1,64}")
 
@@ -43,6 +43,18 @@ def read_exported(data: bytes, *, limits: Limits) -> Graph:
     if not outputs:
         raise UnsupportedModel("the exported program has no tensor among its outputs")
     return emitter.graph(outputs)
+
+
+def calls_of(data: bytes, *, limits: Limits) -> tuple[list[tuple[str, str]], list[UnsupportedNode]]:
+    """Where each operator of an exported program is applied and its name, and the refusals of all that are unknown.
+
+    Raises: MalformedModel, UnsupportedModel, ResourceLimitExceeded.
+    """
+    graph = mapping(mapping(read_exported_archive(data, limits=limits).program, "graph_module"), "graph")
+    limits.demand("nodes", len(sequence(graph, "nodes")))
+    found = calls(graph)
+    unknown = [refusal for _, _, refusal in found if refusal is not None]
+    return [(where, operator) for where, operator, _ in found], unknown
 
 
 def _bind_inputs(program: Program, archive: Archive, signature: Json) -> None:
