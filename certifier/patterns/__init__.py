@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from certifier.graph import Node
-from certifier.patterns import activations, masking, selections
+from certifier.patterns import activations, masking, selections, signs
 from certifier.patterns.composites import with_composites
 from certifier.patterns.matching import Surroundings
 from certifier.terms import Term
@@ -26,4 +26,6 @@ def recognise(root: Node, around: Surroundings) -> Term | None:
         return None
     if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):
         return None
+    if root.operator == "Mul" and (found := signs.match(root, around)) is not None:
+        return found
     return activations.match(root, around)

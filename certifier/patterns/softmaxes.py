@@ -18,7 +18,7 @@ from certifier.patterns.tracing import Array, Groups, Trace, moves
 from certifier.products import Bilinear, EntrywiseForm
 from certifier.terms import REFERENCE, Affine, Contraction, Precision, Term
 from certifier.vector_functions.normalising import AlongAxis, LogSoftmax, Softmax
-from certifier.vector_functions.pooling import WindowMaximum
+from certifier.vector_functions.pooling import WindowLogSumExp, WindowMaximum
 
 MODERATE = 64.0
 """e^64 times any number of entries, and e^-64, are far from overflow and underflow in single precision."""
@@ -66,6 +66,8 @@ def _log_softmax(root: Affine, trace: Trace) -> list[Term] | None:
         return None
     size = math.prod(root.shape)
     for name in _anchors(root, trace):
+        if (found := _less_log_sum_exp(root, name, size, trace)) is not None:
+            return [found]
         total = trace.steep(name, "log")
         summed = None if total is None else _totalled(total, trace)
         if total is None or summed is None:
@@ -90,6 +92,27 @@ def _log_softmax(root: Affine, trace: Trace) -> list[Term] | None:
             for each, read in reads.items()
         ):
             return [_term(root, source, _made(LogSoftmax if shifted else SmallLogSoftmax, "log softmax", groups))]
+    return None
+
+
+def _less_log_sum_exp(root: Affine, name: str, size: int, trace: Trace) -> Term | None:
+    """x less the logarithm of the sum of the exponentials of x, which one term computes."""
+    term = trace.producers.get(name)
+    if not isinstance(term, Contraction) or not isinstance(term.function, WindowLogSumExp) or term.dtype != root.dtype:
+        return None
+    windows, source = term.function.windows, term.sources[0]
+    groups = Groups(windows.before, windows.width, windows.after)
+    expanded = trace.expand(root.output, size, (source, name))
+    if expanded is None or set(expanded[0]) != {source, name} or not trace.is_plain(expanded[1], root.dtype):
+        return None
+    (own, *more), (other, *others) = expanded[0][source], expanded[0][name]
+    same, spread = moves(own, factor=1.0), moves(other, factor=-1.0)
+    if more or others or same is None or spread is None or len(groups.spread()) != size:
+        return None
+    if not np.array_equal(windows.indices, np.arange(groups.count)[None, :]):
+        return None
+    if np.array_equal(same, np.arange(size)) and np.array_equal(spread, groups.spread()):
+        return _term(root, source, _made(LogSoftmax, "log softmax", groups))
     return None
 
 

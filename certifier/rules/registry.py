@@ -140,11 +140,16 @@ _UNIMPLEMENTED_NORMS = {
     "MeanVarianceNormalization": "no rule bounds it; export it as LayerNormalization or InstanceNormalization",
 }
 _INSIDE = "export the model up to the value before it, or choose options.outputs that do not depend on it"
+_CONTINUOUS = (
+    "write a choice between values that meet with Max, Min, Relu or Clip "
+    f"(a Householder activation as z - 2 v relu(v'z)), or {_INSIDE}"
+)
 _UNROLLED = "export the model without it, for example unrolled over a fixed number of steps"
 REMEDIES = {
     **dict.fromkeys(_DISCONTINUOUS.split(), _INSIDE),
     **dict.fromkeys(_UNBOUNDED.split(), _INSIDE),
     **dict.fromkeys(_STATEFUL.split(), _UNROLLED),
+    **dict.fromkeys("Equal Greater GreaterOrEqual Less LessOrEqual Sign".split(), _CONTINUOUS),
     "Cast": _INSIDE,
     "TopK": f"read only its values, with its attribute sorted set, or {_INSIDE}",
     **dict.fromkeys(quantised.STANDARD, quantised.REMEDY),

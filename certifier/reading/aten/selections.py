@@ -208,6 +208,23 @@ def stack(call: Call, tensors: object, dim: object = 0) -> Ref:
     return widened[0] if len(widened) == 1 else call.emit("Concat", widened, {"axis": axis})
 
 
+@aten("index_put", "_unsafe_index_put")
+def index_put(call: Call, self: object, indices: object, values: object, accumulate: object = False) -> Ref:
+    """`self` with values written, or added, where known tensors of integers on the first axes point."""
+    ref, part = call.tensor(self, "self"), call.tensor(values, "values")
+    given = [call.tensor(item, "an index") for item in indices] if isinstance(indices, (list, tuple)) else []
+    if not given or any(item.dtype not in INTEGERS for item in given):
+        raise call.refuse("is supported for tensors of integers on the first axes")
+    known = np.broadcast_arrays(*(call.known(item, "an index") for item in given))
+    call.emitter.limits.demand("elements", known[0].size * len(known), call.where)
+    shape = (*known[0].shape, *ref.shape[len(known) :])
+    if part.shape != shape:
+        part = call.emit("Expand", [part, call.integers_constant(shape, "shape")])
+    places = call.constant(np.stack(known, axis=-1), "int64", "places")
+    attributes = {"reduction": "add"} if call.flag(accumulate, "accumulate") else {}
+    return call.emit("ScatterND", [ref, places, call.cast(part, ref.dtype)], attributes)
+
+
 @aten("slice_scatter")
 def slice_scatter(
     call: Call,
