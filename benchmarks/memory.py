@@ -46,7 +46,7 @@ def certify_file(path: Path) -> Cost:
         path.read_bytes(),
         name="benchmark",
         version=1,
-        options=CertifyOptions(),
+        options=CertifyOptions(method="product"),
         limits=Limits(),
         state=SearchState(),
         seal=Seal(SEAL_KEY),

@@ -71,7 +71,7 @@ def certify_once(model: bytes, state: SearchState) -> Run:
         model,
         name="benchmark",
         version=1,
-        options=CertifyOptions(),
+        options=CertifyOptions(method="product"),
         limits=Limits(),
         state=state,
         seal=SEAL,
@@ -100,7 +100,7 @@ def stored_answer(model: bytes, client: httpx.Client, *, rounds: int) -> StoredA
             started = time.perf_counter()
             answer = client.post(
                 "/certify",
-                params={"name": name},
+                params={"name": name, "options": '{"method": "product"}'},
                 content=model,
                 headers={"content-type": "application/octet-stream"},
             )

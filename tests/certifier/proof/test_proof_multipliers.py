@@ -53,7 +53,7 @@ def test_a_stretch_is_bounded_by_its_constant() -> None:
     np.testing.assert_allclose(np.einsum("bi,ij,bj->b", joint, form.values, joint), (state**2).sum(axis=1), atol=1e-11)
 
 
-@pytest.mark.parametrize("family", ["slopes", "norm"])
+@pytest.mark.parametrize("family", ["slopes", "relu", "norm"])
 def test_the_error_covers_exact_maps_within_the_distance(family: str) -> None:
     """The form of any C with ‖C - M‖ <= distance differs from the computed one by at most the error."""
     generator = np.random.default_rng(1)
@@ -73,7 +73,8 @@ def test_the_error_covers_exact_maps_within_the_distance(family: str) -> None:
 def _form(family: str, read: LinearMap):
     if family == "norm":
         return through_norm(np.eye(5), read, constant=1.2, multiplier=0.4, size=3)
-    slopes = {"lower": np.full(6, -0.2), "upper": np.full(6, 1.1), "multipliers": np.linspace(0.1, 0.6, 6)}
+    lower, upper = (0.0, 1.0) if family == "relu" else (-0.2, 1.1)
+    slopes = {"lower": np.full(6, lower), "upper": np.full(6, upper), "multipliers": np.linspace(0.1, 0.6, 6)}
     return through_slopes(np.eye(5), read, **slopes)
 
 
@@ -112,12 +113,13 @@ def test_multipliers_have_to_be_non_negative_numbers(value: float) -> None:
         through_norm(np.eye(2), read, constant=1.0, multiplier=value, size=2)
 
 
-@pytest.mark.parametrize("matrix", [np.full((2, 2), 1e200), np.full((2, 2), np.nan), np.full((2, 2), np.inf)])
+@pytest.mark.parametrize("matrix", [np.full((2, 2), value) for value in (2.0**101, 1e200, np.nan, np.inf)])
 def test_numbers_out_of_range_prove_nothing(matrix: np.ndarray) -> None:
     form = through_slopes(
         np.eye(2), LinearMap(matrix=matrix, distance=0.0), lower=np.zeros(2), upper=np.ones(2),
         multipliers=np.full(2, 0.1),
     )  # fmt: skip
+    assert not np.isfinite(form.error)
     assert not implies(form, np.full((1, 1), 1e-30), np.array([3]))
     far = LinearMap(matrix=np.eye(2), distance=np.inf)
     form = through_slopes(np.eye(2), far, lower=np.zeros(2), upper=np.ones(2), multipliers=np.full(2, 0.1))
