@@ -101,6 +101,20 @@ def test_the_next_version_starts_where_the_search_stood() -> None:
     assert second.certificate.lipschitz.upper <= first.certificate.lipschitz.upper * (1 + 1e-4)
 
 
+def test_householder_activations_are_bounded_by_one() -> None:
+    """z - 2v·relu(vᵀz) reflects or passes: the slopes' quadratic constraint sees it, norms add it up to 3."""
+    generator = np.random.default_rng(0)
+    vectors = np.zeros((4, 8))
+    for pair, angle in enumerate(generator.uniform(0, 6, size=4)):
+        vectors[pair, 2 * pair : 2 * pair + 2] = np.cos(angle), np.sin(angle)
+    vectors = single(vectors)
+    model = Model(8)
+    along = model.add("Relu", model.add("MatMul", "x", vectors.T))
+    model.add("Sub", "x", model.add("MatMul", along, single(2 * vectors)))
+    upper = certify_model(model, options=CertifyOptions()).certificate.lipschitz.upper
+    assert 1.0 <= upper <= 1.01
+
+
 # ------------------------------------------------------------------------------------------- the loop transformation
 
 
