@@ -15,6 +15,7 @@ from certifier.errors import UnsupportedNode
 from certifier.flow import Network
 from certifier.products import Bilinear, MatrixForm
 from certifier.proof.reach import NormOf, Reach, factors_of, reach_of
+from certifier.runs import Runs
 from certifier.steep import Steep
 from certifier.terms import Activation, Term
 
@@ -57,6 +58,7 @@ def resolve(network: Network, box: Box, norm_of: NormOf) -> Resolution:
     if not wanted:
         return Resolution(network=network, refusals=())
     reaches = {network.input.name: Reach.box(box.lower, box.upper)}
+    runs = Runs(network, norm_of)
     terms: list[Term] = []
     refusals: list[UnsupportedNode] = []
     for position, term in enumerate(network.terms):
@@ -70,7 +72,7 @@ def resolve(network: Network, box: Box, norm_of: NormOf) -> Resolution:
             else:
                 term = resolved
                 if term.output in wanted:
-                    reaches[term.output] = reach_of(term, sources, norm_of)
+                    reaches[term.output] = runs.tightened(term, sources, reach_of(term, sources, norm_of))
         terms.append(term)
         for source in term.sources:
             if network.last_reader[source] == position:

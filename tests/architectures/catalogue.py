@@ -52,8 +52,8 @@ class Architecture:
 def _randomise(layer: nn.BatchNorm2d) -> None:
     assert layer.running_mean is not None and layer.running_var is not None
     layer.running_mean.normal_(0.0, 0.1)
-    layer.running_var.uniform_(0.5, 1.5)
-    nn.init.uniform_(layer.weight, 0.5, 1.5)
+    layer.running_var.uniform_(0.8, 1.2)
+    nn.init.uniform_(layer.weight, 0.8, 1.2)
     nn.init.normal_(layer.bias, 0.0, 0.1)
 
 

@@ -24,21 +24,23 @@ from certifier.reading.formats import read_model
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import SearchState
 from certifier.terms import PRECISIONS
-from tests.architectures.catalogue import NARROW, Architecture
+from tests.architectures.catalogue import NARROW, PUBLISHED, Architecture
 from tests.architectures.exporting import FORMATS, exported
 from tests.architectures.transformers import BertOfTokens
 from tests.building import SEAL, certify_bytes
 from tests.certifier.reading.torchscript_making import members
 
 ROWS = 2
+LIMITS = Limits(model_bytes=2**30)
+"""VGG-16 is larger than the default allows."""
 
 
 class Read:
     """An export that was read, bounded and served."""
 
     def __init__(self, data: bytes, architecture: Architecture, state: SearchState) -> None:
-        _, graph = read_model(data, limits=Limits(), input_shape=architecture.shape)
-        network = build_network(graph, limits=Limits(), cut_head=True)
+        _, graph = read_model(data, limits=LIMITS, input_shape=architecture.shape)
+        network = build_network(graph, limits=LIMITS, cut_head=True)
         norms = Norms(state=state, seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
         self.network = with_ranges(network, _box(architecture, network.input_size), norms.norm_upper)
         bound = ProductBound(self.network, norms)
@@ -176,3 +178,9 @@ def test_token_numbers_are_refused_with_advice() -> None:
             _, graph = read_model(data, limits=Limits(), input_shape=(1, 8))
             build_network(graph, limits=Limits(), cut_head=True)
         assert refusal.value.remedy is not None and "first floating-point tensor" in refusal.value.remedy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_format_of_the_published_shape_gives_one_bound_and_the_answers_of_pytorch(name: str) -> None:
+    assert_one_bound_and_one_answer(PUBLISHED[name])
