@@ -7,10 +7,11 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks import corpus, memory, networks, norms, references, tables, timing, warm
+from benchmarks import corpus, exports, memory, networks, norms, references, tables, timing, warm
 from certifier.documents import CertifyOptions
 from certifier.operators import Convolution
 from certifier.search.state import SearchState
+from tests.architectures.catalogue import NARROW
 
 
 def test_interleaved_calls_every_competitor_once_per_round():
@@ -98,6 +99,14 @@ def test_a_narrow_resnet_is_certified_and_its_cost_reported(tmp_path, normalised
     cost = memory.certify_file(path)
     assert cost.peak_bytes > 2**20 and np.isfinite(cost.upper) and cost.upper >= cost.lower >= 0
     assert sum(cost.stages.values()) <= cost.seconds
+
+
+def test_an_export_is_certified_and_its_cost_reported(tmp_path):
+    path, architecture = tmp_path / "model", NARROW["BERT"]
+    exports.export_file(architecture, "ONNX, dynamo=False", path)
+    cost = exports.certify_file(path, architecture)
+    assert cost.peak_bytes > 2**20 and 0 < cost.processor and 0 < cost.seconds
+    assert np.isfinite(cost.upper) and cost.upper > 0
 
 
 def test_the_corpus_page_tells_the_certified_from_the_refused_and_names_no_folder(tmp_path):
