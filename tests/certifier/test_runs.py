@@ -39,7 +39,8 @@ def reaches(network: Network, box: Box) -> dict[str, tuple[Reach, Reach]]:
     """(step by step, along runs) for every value."""
     norms = Norms(state=SearchState(), seal=SEAL, carried=CarriedVectors({}), progress=lambda layer: None)
     runs = Runs(network, norms.norm_upper)
-    found = {network.input.name: (Reach.box(box.lower, box.upper),) * 2}
+    start = Reach.box(box.lower, box.upper)
+    found = {network.input.name: (start, start)}
     for term in network.terms:
         sources = [found[source][1] for source in term.sources]
         alone = reach_of(term, [found[source][0] for source in term.sources], norms.norm_upper)

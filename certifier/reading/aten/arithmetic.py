@@ -1,4 +1,8 @@
-"""Arithmetic, comparison and choice of ATen, entry by entry with broadcasting."""
+"""Arithmetic, comparison and choice of ATen, entry by entry with broadcasting.
+
+In half precision PyTorch computes a single function in single precision and rounds once: a second operand
+that is a number and multiplies or divides stays in single precision; other numbers are rounded to half precision first.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +18,36 @@ from certifier.reading.emitting import Ref
 def add(call: Call, self: object, other: object, alpha: object = 1) -> Ref:
     """self ± alpha other."""
     first, second = call.operands(self, other)
-    scaled = _scaled(call, second, alpha)
-    return call.emit("Add" if call.operator.startswith("add") else "Sub", [first, scaled])
+    return _sum(call, "Add" if call.operator.startswith("add") else "Sub", first, second, alpha)
 
 
 @aten("rsub")
 def rsub(call: Call, self: object, other: object, alpha: object = 1) -> Ref:
     """other - alpha self."""
     first, second = call.operands(self, other)
-    return call.emit("Sub", [second, _scaled(call, first, alpha)])
+    return _sum(call, "Sub", second, first, alpha)
 
 
-def _scaled(call: Call, ref: Ref, alpha: object) -> Ref:
+def _sum(call: Call, operator: str, first: Ref, second: Ref, alpha: object) -> Ref:
     factor = call.number(alpha, "alpha")
-    return ref if factor == 1 else call.emit("Mul", [ref, call.constant(factor, ref.dtype, "alpha")])
+    if factor == 1:
+        return call.emit(operator, [first, second])
+    scale, dtype = call.constant(factor, second.dtype, "alpha"), second.dtype
+    if dtype in HALVES:
+        first, second, scale = (call.cast(each, "float32") for each in (first, second, scale))
+    return call.cast(call.emit(operator, [first, call.emit("Mul", [second, scale])]), dtype)
+
+
+HALVES = ("float16", "bfloat16")
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, Ref) or value.rank == 0
+
+
+def _single(call: Call, value: object) -> Ref:
+    """The operand in single precision."""
+    return call.cast(value, "float32") if isinstance(value, Ref) else call.operands(value, 0.0)[0]
 
 
 @aten("mul", "multiply")
@@ -36,6 +56,8 @@ def mul(call: Call, self: object, other: object) -> Ref:
     first, second = call.operands(self, other)
     if first.dtype == "bool":
         return call.emit("And", [first, second])
+    if first.dtype in HALVES and _is_number(other):
+        return call.cast(call.emit("Mul", [_single(call, self), _single(call, other)]), first.dtype)
     return call.emit("Mul", [first, second])
 
 
@@ -47,6 +69,8 @@ def div(call: Call, self: object, other: object, *, rounding_mode: object = None
     first, second = call.operands(self, other)
     if first.dtype not in FLOATING:
         first, second = call.cast(first, "float32"), call.cast(second, "float32")
+    if first.dtype in HALVES and _is_number(other):
+        return call.cast(call.emit("Div", [_single(call, self), _single(call, other)]), first.dtype)
     return call.emit("Div", [first, second])
 
 
@@ -237,14 +261,26 @@ def masked_fill(call: Call, self: object, mask: object, value: object) -> Ref:
 @aten("addcmul", "addcdiv")
 def add_product(call: Call, self: object, tensor1: object, tensor2: object, *, value: object = 1) -> Ref:
     """self + value tensor1 tensor2, or with the quotient of both."""
+    dtype = call.promoted(self, tensor1, tensor2)
     first, second = call.operands(tensor1, tensor2)
-    combined = call.emit("Mul" if call.operator.startswith("addcmul") else "Div", [first, second])
-    return call.emit("Add", list(call.operands(self, _scaled(call, combined, value))))
+    start = call.operands(self, first)[0]
+    if dtype in HALVES:
+        start, first, second = (call.cast(each, "float32") for each in (start, first, second))
+    factor = call.number(value, "value")
+    scaled = first if factor == 1 else call.emit("Mul", [first, call.constant(factor, first.dtype, "value")])
+    combined = call.emit("Mul" if call.operator.startswith("addcmul") else "Div", [scaled, second])
+    return call.cast(call.emit("Add", list(call.operands(start, combined))), dtype)
 
 
 @aten("lerp")
 def lerp(call: Call, self: object, end: object, weight: object) -> Ref:
-    """self + weight (end - self)."""
+    """self + weight (end - self); counted from the other end for a number from one half on."""
+    dtype = call.promoted(self, end)
     first, last = call.operands(self, end)
+    if dtype in HALVES:
+        first, last = call.cast(first, "float32"), call.cast(last, "float32")
     step = call.emit("Sub", [last, first])
-    return call.emit("Add", [first, call.emit("Mul", list(call.operands(step, weight)))])
+    if not isinstance(weight, Ref) and abs(call.number(weight, "weight")) >= 0.5:
+        rest = call.emit("Mul", list(call.operands(step, 1 - call.number(weight, "weight"))))
+        return call.cast(call.emit("Sub", [last, rest]), dtype)
+    return call.cast(call.emit("Add", [first, call.emit("Mul", list(call.operands(step, weight)))]), dtype)

@@ -6,16 +6,19 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from certifier.engine import Engine
 from certifier.network import build_network, served_model
 from certifier.reading.exported.reader import read_exported
+from certifier.reading.writing import write_onnx
 from tests.certifier.reading.exporting import Applied, exported
-from tests.certifier.reading.torchscript_making import LIMITS, Shape, assert_same, scripted, traced
+from tests.certifier.reading.torchscript_making import LIMITS, Shape, assert_same, read, scripted, traced
 
 Function = Callable[[Tensor], Tensor]
 ROWS: Shape = (1, 4, 6)
@@ -161,6 +164,22 @@ def assert_exported_same(model: nn.Module, shape: Shape) -> None:
     assert np.abs(got - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
 
 
+IN_HALF: dict[str, Function] = {
+    "a number times": lambda x: x * 0.1,
+    "a double without axes times": lambda x: torch.tensor(0.1, dtype=torch.float64) * x,
+    "over a number": lambda x: x / 0.3,
+    "a number over": lambda x: 0.3 / x,
+    "plus a number": lambda x: x + 0.1,
+    "a number minus": lambda x: 0.1 - x,
+    "add alpha": lambda x: torch.add(x, x.flip(-1), alpha=0.1),
+    "sub alpha": lambda x: torch.sub(x, x.flip(-1), alpha=0.1),
+    "rsub alpha": lambda x: torch.rsub(x, 0.1, alpha=0.3),
+    "two tensors": lambda x: x * x.flip(-1) - x / (x.flip(-1).abs() + 1),
+    "addcmul value": lambda x: torch.addcmul(x, x.flip(-1), x, value=0.1),
+    "addcdiv value": lambda x: torch.addcdiv(x, x.flip(-1), x.abs() + 1, value=0.1),
+    "lerp": lambda x: torch.lerp(x, x.flip(-1), 0.1),
+    "lerp past the middle": lambda x: torch.lerp(x, x.flip(-1), 0.7),
+}
 CASES = [*((name, function, ROWS) for name, function in ON_ROWS.items())]
 CASES += [*((name, function, IMAGE) for name, function in ON_IMAGES.items())]
 IDS = [name for name, _, _ in CASES]
@@ -186,3 +205,21 @@ def test_a_module_is_served_as_pytorch_runs_it_from_each_format(name: str) -> No
         # Scripting writes down both of its paths, with conditions on the tensors' device.
         assert_same(scripted(model), shape)
     assert_exported_same(model, shape)
+
+
+@pytest.mark.parametrize("name", IN_HALF)
+def test_half_precision_is_rounded_where_pytorch_rounds_it(name: str) -> None:
+    """By the standard's reference, since the engine leaves out roundings between nodes."""
+    x = torch.randn(1, 2000, generator=torch.Generator().manual_seed(4)).half()
+    model = Applied(IN_HALF[name]).eval()
+    wanted = model(x).double().numpy()
+    for graph in (
+        read(traced(model, (1, 2000), dtype=torch.float16), (1, 2000)),
+        read_exported(exported(model, [x]), limits=LIMITS),
+    ):
+        data = write_onnx(graph, output_shapes=[wanted.shape], output_dtypes=["float16"])
+        (got,) = ReferenceEvaluator(onnx.load_model_from_string(data)).run(None, {graph.inputs[0].name: x.numpy()})
+        different = np.asarray(got, dtype=np.float64) != wanted
+        # A fused multiply-add may round the other way where two halves are nearly as near.
+        assert different.mean() <= 0.002
+        np.testing.assert_allclose(np.asarray(got, dtype=np.float64), wanted, rtol=2.0**-10, atol=2.0**-14)

@@ -31,10 +31,10 @@ def saved(script: torch.jit.ScriptModule) -> bytes:
     return buffer.getvalue()
 
 
-def traced(model: nn.Module, shape: Shape, *, frozen: bool = False) -> bytes:
-    """The archive of the model's trace at one random input."""
+def traced(model: nn.Module, shape: Shape, *, frozen: bool = False, dtype: torch.dtype = torch.float32) -> bytes:
+    """The archive of the model's trace at one input of zeros, in the type of its parameters if it has any."""
     model.eval()
-    dtype = next((each.dtype for each in model.parameters()), torch.float32)
+    dtype = next((each.dtype for each in model.parameters()), dtype)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         script = torch.jit.trace(model, torch.zeros(shape, dtype=dtype), check_trace=False)
