@@ -47,7 +47,7 @@ def certify_file(path: Path, architecture: Architecture) -> Cost:
         path.read_bytes(),
         name="benchmark",
         version=1,
-        options=CertifyOptions(input_box=box),
+        options=CertifyOptions(input_box=box, method="product"),
         limits=Limits(model_bytes=LARGEST_MODEL),
         state=SearchState(),
         seal=Seal(SEAL_KEY),
