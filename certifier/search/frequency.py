@@ -19,6 +19,8 @@ from certifier.errors import NotProved
 from certifier.proof.frequency.steps import Segment
 
 if TYPE_CHECKING:
+    import torch
+
     from certifier.search.recursion import Recursion
 
 RATE = 0.15
@@ -98,20 +100,15 @@ def _found(recursion: Recursion, iterations: int) -> Found:
 
 def _adam(recursion: Recursion, best: Found, deadline: float, progress: Callable[[float], None]) -> Found:
     """The best point seen; the rate falls to a hundredth along a cosine, as time or steps run out."""
-    import torch
-
     if not recursion.every:
         return best
-    optimiser = torch.optim.Adam(recursion.every, lr=RATE, betas=(0.9, 0.99))
+    optimiser = _Adam(recursion.every)
     began, done = time.monotonic(), 0
     for done in range(ITERATIONS):
         share = max(done / ITERATIONS, (time.monotonic() - began) / max(deadline - began, 1e-9))
         if share >= 1:
             break
         progress(share)
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-        optimiser.zero_grad(set_to_none=True)
         try:
             loss, arrays = recursion.evaluate()
         except (FloatingPointError, RuntimeError):
@@ -124,5 +121,31 @@ def _adam(recursion: Recursion, best: Found, deadline: float, progress: Callable
             plain = {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
             best = Found(arrays=plain, estimate=value, iterations=done)
         loss.backward()
-        optimiser.step()
+        optimiser.step(RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))))
     return Found(arrays=best.arrays, estimate=best.estimate, iterations=done + 1)
+
+
+class _Adam:
+    """Kingma & Ba (2015).  torch's own loads its compiler, which takes seconds and writes a folder of its own."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        from torch import zeros_like
+
+        self.parameters, self.steps = parameters, 0
+        self.means = [zeros_like(each) for each in parameters]
+        self.squares = [zeros_like(each) for each in parameters]
+
+    def step(self, rate: float) -> None:
+        """Move every parameter along its gradient, and clear the gradients."""
+        from torch import no_grad
+
+        self.steps += 1
+        with no_grad():
+            for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
+                if parameter.grad is None:
+                    continue
+                mean.mul_(0.9).add_(parameter.grad, alpha=0.1)
+                square.mul_(0.99).addcmul_(parameter.grad, parameter.grad, value=0.01)
+                length = (square / (1 - 0.99**self.steps)).sqrt_().add_(1e-8)
+                parameter.sub_(mean / length, alpha=rate / (1 - 0.9**self.steps))
+                parameter.grad = None

@@ -213,12 +213,6 @@ def _sparse_weights() -> onnx.ModelProto:
     return model
 
 
-def _two_inputs() -> onnx.ModelProto:
-    model = model_of(helper.make_node("Add", ["x", "z"], ["y"]))
-    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [None, 3]))
-    return model
-
-
 def _constant_output() -> onnx.ModelProto:
     return model_of(helper.make_node("Identity", ["c"], ["y"]), constants=[tensor_of("c", np.ones((1, 3)))])
 
@@ -230,8 +224,8 @@ def _missing_value() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     "build",
     [
-        _attribute_reference, _mistyped_attribute, _repeated_attribute, _sparse_weights, _two_inputs,
-        _constant_output, _missing_value,
+        _attribute_reference, _mistyped_attribute, _repeated_attribute, _sparse_weights, _constant_output,
+        _missing_value,
     ],
 )  # fmt: skip
 def test_odd_graphs_are_refused(build: Callable[[], onnx.ModelProto]):
