@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
 
 from certifier.bounds.joint import JointForm, Slopes, Step
 from certifier.certificates import Constants, tighter
@@ -44,6 +45,8 @@ RATE = 0.1
 NARROWEST = 1e-4
 """The search takes slope intervals at least this wide, relative to the steepest slope, so that η is not zero."""
 MAXIMAL_FAMILIES = 512
+ONE_THREAD = 1024
+"""Up to this width of its steps a search is faster with one thread than with several."""
 
 
 def check(form: JointForm, witness: Witness) -> Constants:
@@ -178,6 +181,9 @@ class Searching:
         """
         self.recursion = Recursion(chain_of(form), best_arrays())
         self.count = len(form.readout.matrix)
+        # numpy and scipy bring a pool of threads each, which wait for one another in turns of small products.
+        widest = max((len(step.read.matrix) for step in form.steps), default=0)
+        self.threads = 1 if widest <= ONE_THREAD else None
         self.weights, self.classes, self.kept, self.progress = weights, classes, kept, progress
         self.arrays: dict[str, Floats] = {}
         self.parameters: dict[str, Floats] = {}
@@ -194,7 +200,7 @@ class Searching:
         shares: list[tuple[str, Objective, float]] = [("whole", whole(), 1.0)]
         if self.count > 1:
             common = pairs(self.weights) if self.classes else outputs()
-            shares = [("pairs" if self.classes else "outputs", common, 0.4), ("whole", whole(), 0.6)]
+            shares = [("pairs" if self.classes else "outputs", common, 0.6), ("whole", whole(), 0.8)]
         first: Found | None = None
         for name, objective, share in shares:
             left = deadline - time.monotonic() - cost()
@@ -236,7 +242,8 @@ class Searching:
         usable = [each for each in kept if each is not None]
         if len(usable) == len(kept):
             warm = usable
-        found = search(self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, progress=None)
+        with threadpool_limits(self.threads):
+            found = search(self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, progress=None)
         if found is not None:
             self.iterations[name] = found.iterations
             for position, (family, point) in enumerate(zip(found.multipliers, found.parameters, strict=True)):
