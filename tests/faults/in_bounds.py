@@ -20,8 +20,8 @@ FAULTS = (
     Fault(
         name="the steepest slope forgets the lower end",
         file="certifier/terms.py",
-        old="np.maximum(np.abs(self.function.slope_lower), np.abs(self.function.slope_upper))",
-        new="np.asarray(self.function.slope_upper)",
+        old="return np.maximum(np.abs(self.slope_lower), np.abs(self.slope_upper))",
+        new="return np.asarray(self.slope_upper)",
         tests=(TRAPS,),
     ),
     Fault(
