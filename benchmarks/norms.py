@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
-from certifier.norms import MEMORY_LIMIT
 from certifier.proof.dense import GramProof
+from certifier.proof.norms import MEMORY_LIMIT
 from certifier.proof.torus import TorusProof, axis_torus
 from certifier.search.matrices import Found, prove_matrix_norm
 from certifier.search.symbols import prove_kernel_norm

@@ -24,6 +24,8 @@ from certifier.flow import Network
 from certifier.frequencies import method as frequency
 from certifier.norms import Norms
 from certifier.terms import Affine
+from certifier.tightening.frequency import search as search_frequencies
+from certifier.tightening.multipliers import Searching
 from certifier.witness import Witness
 
 Floats = NDArray[np.float64]
@@ -145,7 +147,7 @@ class _Climber:
             bound = ProductBound(loop_transformed(self.network), self.fresh_norms(), expand_always=True)
             return bound.constants(), None
         if name == "frequency":
-            witness = frequency.search(self.network, self.product, seconds=left, seed=0)
+            witness = search_frequencies(self.network, self.product, seconds=left, seed=0)
             return frequency.check(self.network, witness, self.product.norms), witness
         form = joint_form(self.network, self.product.lipschitz_upper)
         proved, witness, self.parameters = _by_multipliers(form, known, self.wish, left, self.kept, self.progress)
@@ -163,7 +165,7 @@ def _by_multipliers(
     """Families of multipliers within the time, each proved at once and dropped where it gains nothing."""
     count = len(form.readout.matrix)
     weights = np.ones((count, count)) if wish.weights is None else wish.weights
-    searching = multipliers.Searching(form, weights=weights, classes=wish.classes, kept=kept, progress=progress)
+    searching = Searching(form, weights=weights, classes=wish.classes, kept=kept, progress=progress)
     best: Constants | None = None
     proving = [0.0]
 

@@ -6,7 +6,6 @@ across runs a bound is taken over only under a valid seal, and kept vectors are 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -14,54 +13,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.documents import LayerReport
-from certifier.errors import NotProved
 from certifier.operators import Operator
-from certifier.proof.dense import GramProof
-from certifier.proof.rounding import add_upper, mul_upper
-from certifier.proof.structure import Closed, Kernel, Matrix, Plan, Product, decompose
-from certifier.proof.torus import TorusProof
+from certifier.proof.norms import ProvedNorms, gram_proof, torus_proof
+from certifier.proof.structure import Closed, Kernel, Matrix, Plan
 from certifier.search.hints import CarriedVectors
 from certifier.search.matrices import Found, prove_matrix_norm
 from certifier.search.state import LayerState, Seal, SearchState
 from certifier.search.symbols import prove_kernel_norm
 
-MEMORY_LIMIT = 256 * 2**20
-"""Bytes that one convolution's symbols and Gram matrices may take at once."""
-
 Search = Literal["none", "cold", "warm", "reused"]
 
 
-class Norms:
+class Norms(ProvedNorms):
     """Proved spectral norms by operator digest, with the state to keep for the next version of the model."""
 
     def __init__(
         self, *, state: SearchState, seal: Seal, carried: CarriedVectors, progress: Callable[[str], None]
     ) -> None:
         """`state` is what an earlier version left; `carried` are vectors inside the model itself."""
+        super().__init__()
         self._kept, self._carried, self._seal, self._progress = state.layers, carried, seal, progress
         self._sealed = {layer.digest: layer for layer in state.layers.values() if seal.verifies(layer)}
-        self._by_operator: dict[str, float] = {}
-        self._by_leaf: dict[str, float] = {}
         self._reports: list[LayerReport] = []
         self._layers: dict[str, LayerState] = {}
 
-    def norm_upper(self, operator: Operator, name: str) -> float:
-        """||A|| <= result; `name` is the layer's, under which its search state is kept.
-
-        Raises: NotProved.
-        """
-        known = self._by_operator.get(operator.digest)
-        if known is None:
-            layer = name or operator.describe()
-            self._progress(layer)
-            plan = decompose(operator)
-            known = self._evaluate(plan, layer)
-            if not np.isfinite(known):
-                raise NotProved(f"no finite norm could be proved for layer {layer!r}")
-            if isinstance(plan, Closed) and plan.upper != 1.0:
-                self._report(layer, operator.describe(), plan.proof, None, plan.upper, 0, "none")
-            self._by_operator[operator.digest] = known
-        return known
+    def evaluate(self, plan: Plan, operator: Operator, layer: str) -> float:
+        """The same, saying which layer is looked at, and with a report where no leaf makes one."""
+        self._progress(layer)
+        upper = super().evaluate(plan, operator, layer)
+        if isinstance(plan, Closed) and plan.upper != 1.0 and np.isfinite(plan.upper):
+            self._report(layer, operator.describe(), plan.proof, None, plan.upper, 0, "none")
+        return upper
 
     def reports(self) -> list[LayerReport]:
         """One report per map that was bounded, in the order of the network."""
@@ -71,25 +53,10 @@ class Norms:
         """Vectors and sealed bounds of this run, with where the search for multipliers stood."""
         return SearchState(layers=dict(self._layers), multipliers=dict(multipliers))
 
-    def _evaluate(self, plan: Plan, name: str) -> float:
-        """The bound of a plan, rounded up."""
-        if isinstance(plan, Closed):
-            return plan.upper
-        if isinstance(plan, (Matrix, Kernel)):
-            return self._leaf(plan, name)
-        bounds = [self._evaluate(part, f"{name}/{position}") for position, part in enumerate(plan.parts)]
-        combined = np.float64(1.0 if isinstance(plan, Product) else 0.0)
-        for bound in bounds:
-            combined = mul_upper(combined, bound) if isinstance(plan, Product) else add_upper(combined, bound)
-        return float(combined)
-
-    def _leaf(self, plan: Matrix | Kernel, name: str) -> float:
-        digest = _digest(plan)
-        if digest not in self._by_leaf:
-            sealed = self._sealed.get(digest)
-            upper = self._search(plan, digest, name) if sealed is None else self._reuse(sealed, plan, name)
-            self._by_leaf[digest] = upper
-        return self._by_leaf[digest]
+    def prove_leaf(self, plan: Matrix | Kernel, digest: str, name: str) -> float:
+        """Take over what is sealed; search and prove the rest."""
+        sealed = self._sealed.get(digest)
+        return self._search(plan, digest, name) if sealed is None else self._reuse(sealed, plan, name)
 
     def _reuse(self, sealed: LayerState, plan: Matrix | Kernel, name: str) -> float:
         name = self._unique(name)
@@ -150,21 +117,9 @@ class Norms:
 
 def _prove(plan: Matrix | Kernel, kept: NDArray[np.float64] | None, seed: int) -> tuple[Found, str]:
     if isinstance(plan, Matrix):
-        found = prove_matrix_norm(GramProof(plan.values, plan.error), kept, seed=seed)
+        found = prove_matrix_norm(gram_proof(plan), kept, seed=seed)
         return found, "closed form" if found.estimate is None else "cholesky"
-    convolution = plan.convolution
-    torus = TorusProof(
-        np.asarray(convolution.kernel, dtype=np.float64),
-        plan.error,
-        input_shape=convolution.input_shape,
-        output_shape=convolution.output_shape,
-        strides=convolution.strides,
-        pads_before=convolution.pads_before,
-        dilations=convolution.dilations,
-        groups=convolution.groups,
-        memory_limit=MEMORY_LIMIT,
-    )
-    return prove_kernel_norm(torus, kept, seed=seed), "torus"
+    return prove_kernel_norm(torus_proof(plan), kept, seed=seed), "torus"
 
 
 def _describe(plan: Matrix | Kernel) -> str:
@@ -177,15 +132,3 @@ def _shape(plan: Matrix | Kernel) -> tuple[int, int]:
     if isinstance(plan, Matrix):
         return (plan.values.shape[0], plan.values.shape[1])
     return (plan.convolution.rows, plan.convolution.columns)
-
-
-def _digest(plan: Matrix | Kernel) -> str:
-    """SHA-256 of exactly what is proved: the numbers and, for a convolution, its geometry."""
-    state = hashlib.sha256()
-    if isinstance(plan, Kernel):
-        state.update(b"kernel" + plan.convolution.digest.encode())
-    else:
-        state.update(f"matrix{plan.values.shape}".encode() + np.ascontiguousarray(plan.values).tobytes())
-    error = plan.error
-    state.update(b"exact" if error is None else b"error" + np.ascontiguousarray(error).tobytes())
-    return state.hexdigest()

@@ -18,11 +18,11 @@ import numpy as np
 
 from certifier.certificates import Constants
 from certifier.flow import Network
-from certifier.norms import Norms
 from certifier.operators import Sum
 from certifier.paths import Chain, Paths
 from certifier.products import Bilinear
 from certifier.proof.execution import Gain
+from certifier.proof.norms import ProvedNorms
 from certifier.proof.readout import Readout, direct_readout, scaled_readout, smaller
 from certifier.proof.rounding import add_upper, mul_upper, norm_upper, sqrt_upper
 from certifier.ranges import needs_range
@@ -34,7 +34,7 @@ SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
 class ProductBound:
     """The product-of-norms bound of one network; `norms` proves and remembers every norm it needs."""
 
-    def __init__(self, network: Network, norms: Norms, *, expand_always: bool = False) -> None:
+    def __init__(self, network: Network, norms: ProvedNorms, *, expand_always: bool = False) -> None:
         """`expand_always` adds up the paths to every value, at the price of many more norms."""
         self.network, self.norms, self.expand_always = network, norms, expand_always
         self.paths = Paths(network)

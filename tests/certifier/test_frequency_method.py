@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from certifier.bounds.product import ProductBound
 from certifier.certificates import Constants
 from certifier.errors import NotProved
-from certifier.frequencies.method import check, covers, search
+from certifier.frequencies.method import check, covers
 from certifier.search import frequency as descent
+from certifier.tightening.frequency import search
 from certifier.witness import Witness
 from tests.building import Model, Reference, single
 from tests.certifier.preparing import mean_pair, prepared

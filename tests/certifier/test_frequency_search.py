@@ -7,8 +7,9 @@ import pytest
 
 from certifier.bounds import ProductBound
 from certifier.errors import NotProved
-from certifier.frequencies.method import check, search
+from certifier.frequencies.method import check
 from certifier.search import frequency as descent
+from certifier.tightening.frequency import search
 from certifier.witness import Witness
 from tests.building import Model, single
 from tests.certifier.preparing import mean_pair, prepared

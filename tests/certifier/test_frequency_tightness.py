@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from certifier.bounds.product import ProductBound
-from certifier.frequencies.method import check, search
+from certifier.frequencies.method import check
 from certifier.search import frequency as descent
+from certifier.tightening.frequency import search
 from tests.building import Model, single
 from tests.certifier.dense_multipliers import dense_mean_pair
 from tests.certifier.preparing import mean_pair, prepared

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 
 from certifier.bounds.joint import joint_form, obstacle
-from certifier.bounds.multipliers import METHOD, Searching, chain_of, check, constants_of, proved_matrix
+from certifier.bounds.multipliers import METHOD, check, constants_of, proved_matrix
 from certifier.certificates import Constants
 from certifier.errors import NotProved
 from certifier.search.multipliers.arrays import NumpyArrays
 from certifier.search.multipliers.objectives import outputs, pairs, whole
 from certifier.search.multipliers.recursion import Recursion
+from certifier.tightening.multipliers import Searching, chain_of
 from certifier.witness import Witness
 from tests.building import Model, single
 from tests.certifier.bounds.building import bounded, differences, network_of

@@ -1,0 +1,1 @@
+"""Searches for witnesses within a time, one module for each method; the checks in `bounds` and `frequencies` decide."""
