@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.graph import Graph, Tensor
-from certifier.terms import Term
+from certifier.terms import Affine, Term
 
 Array = NDArray[Any]
 Head = Literal["softmax", "sigmoid", None]
@@ -78,17 +78,46 @@ class Network:
                 out = value
         return out
 
-    def pullback(self, x: Array, gradient: Array) -> tuple[Array, Array]:
-        """f(x) and J(x)^T gradient, for searches.  Shapes: x [B, n], gradient [B, c]."""
-        steps = list(self.walk(x))
-        gradients: dict[str, Array] = {self.output: gradient}
-        out = x
-        for term, read, value in reversed(steps):
+    @cached_property
+    def multiplications(self) -> int:
+        """About how many products one evaluation of one row takes; what searches measure their effort by."""
+        return sum(
+            operator.fan_in * operator.rows
+            for term in self.terms
+            if isinstance(term, Affine)
+            for operator in term.operators
+        )
+
+    def linearised(self, x: Array) -> Linearisation:
+        """f around the rows of `x`, for searches.  Shapes: x [B, n]."""
+        steps, out = [], x
+        for term, read, value in self.walk(x):
+            steps.append((term, read))
             if term.output == self.output:
                 out = value
+        return Linearisation(network=self, x=x, value=out, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linearisation:
+    """f at some rows, evaluated once, and its derivative there as often as it is asked for.
+
+    Shapes: x [B, n]; value [B, c].
+    """
+
+    network: Network
+    x: Array
+    value: Array
+    steps: Sequence[tuple[Term, tuple[Array, ...]]]
+    """Every term with the values that it read."""
+
+    def pullback(self, gradient: Array) -> Array:
+        """J(x)^T gradient.  Shapes: [B, c] -> [B, n]."""
+        gradients: dict[str, Array] = {self.network.output: gradient}
+        for term, read in reversed(self.steps):
             incoming = gradients.pop(term.output, None)
             if incoming is None:
                 continue
             for source, part in zip(term.sources, term.pullback(incoming, *read), strict=True):
                 gradients[source] = gradients[source] + part if source in gradients else part
-        return out, gradients.get(self.input.name, np.zeros_like(x))
+        return gradients.get(self.network.input.name, np.zeros_like(self.x))

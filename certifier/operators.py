@@ -83,7 +83,7 @@ def _feed(state: Any, part: object) -> None:
     elif isinstance(part, np.ndarray):
         contiguous = np.ascontiguousarray(part)
         state.update(f"array{contiguous.dtype.str}{contiguous.shape}".encode())
-        state.update(contiguous.tobytes())
+        state.update(contiguous)
     else:
         state.update(f"{type(part).__name__}{part!r};".encode())
 

@@ -135,10 +135,15 @@ class Affine(Term):
         return moves and not meets and self.roundings == 0
 
     def stray(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+        return self.carried(radii, output) + self.own_rounding(values, radii, output, at)
+
+    def carried(self, radii: Sequence[Array], output: Array) -> Array:
+        """The share of `stray` that comes with the sources: the sum of |A_i| radius_i."""
         carried = np.zeros_like(output)
         for operator, radius in zip(self.operators, radii, strict=True):
-            carried = carried + operator.absolute().forward(radius)
-        return carried + self.own_rounding(values, radii, output, at)
+            if radius.any():
+                carried = carried + operator.absolute().forward(radius)
+        return carried
 
     def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         if self.is_exact:

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from certifier.limits import Limits
+
 SEAL_KEY_BYTES = 32
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    max_upload_bytes: Count = Field(default=512 * 2**20, description="Largest model file, in bytes.")
+    max_upload_bytes: Count = Field(default=Limits.model_bytes, description="Largest model file, in bytes.")
     max_request_bytes: Count = Field(
         default=64 * 2**20, description="Largest body of `/predict` and `/compare`, in bytes."
     )

@@ -55,7 +55,7 @@ class GramProof:
         self.distance = float(distance)
         stack, errors = grams(form.values[None])
         self.gram, self.gram_error = stack[0], float(errors[0])
-        magnitude = add_upper(magnitude_norm_upper(np.abs(form.values)), distance)
+        magnitude = add_upper(magnitude_norm_upper(form.values), distance)
         self.fallback_upper = _in_callers_units(magnitude, self.exponent)
 
     @property
@@ -102,7 +102,7 @@ def fallback_norm_upper(matrix: NDArray, entry_error: NDArray | None) -> float:
     if np.ndim(matrix) != 2:
         raise ValueError(f"expected a matrix, got shape {np.shape(matrix)}")
     form = scaled(matrix, entry_error)
-    magnitude = magnitude_norm_upper(np.abs(form.values))
+    magnitude = magnitude_norm_upper(form.values)
     if form.error is not None:
         magnitude = add_upper(magnitude, magnitude_norm_upper(form.error))
     magnitude = add_upper(magnitude, mul_upper(form.loss, sqrt_upper(float(form.values.size))))

@@ -147,10 +147,12 @@ def _step(
     gain: Gain | None,
 ) -> _Stray:
     radii = [source.entries for source in sources]
-    entries = term.stray(values, radii, value, at) * SLACK
+    own = None if gain is None else term.own_rounding(values, radii, value, at)
+    # An affine term's stray is the sum of both, and forming |A| anew for each costs more than anything else here.
+    whole = term.carried(radii, value) + own if isinstance(term, Affine) and own is not None else None
+    entries = (term.stray(values, radii, value, at) if whole is None else whole) * SLACK
     entries = np.where(np.isfinite(entries) & np.isfinite(value), entries, np.inf)
     length = _lengths(entries)
-    own = None if gain is None else term.own_rounding(values, radii, value, at)
     if gain is None or own is None:
         nearby = term.stray_length(values, radii, [source.length for source in sources], value, at)
         if nearby is not None:

@@ -28,6 +28,7 @@ from certifier.proof.rounding import (
     times_power_of_two,
 )
 
+_BLOCK_ENTRIES = 2**22
 _BLAS_ORDER = 32  # from here one symmetric product per matrix beats a batched full product
 
 
@@ -72,21 +73,30 @@ def scaled(values: NDArray, entry_error: NDArray | None) -> Scaled:
 
 
 def _largest(values: Float) -> float:
-    largest = float(np.max(np.abs(values), initial=0.0))
+    # Of a matrix of millions of entries no copy is made: its magnitudes are never all there at once.
+    largest = max(float(np.max(values, initial=0.0)), -float(np.min(values, initial=0.0)))
     return largest if largest >= TINY else float(np.max(raised(np.abs(values)), initial=0.0))
 
 
-def magnitude_norm_upper(magnitudes: Float) -> Float:
-    """‖A‖₂ <= result for every A with |A| <= magnitudes: the lesser of ‖·‖_F and sqrt(‖·‖_1 ‖·‖_∞).
+def magnitude_norm_upper(bound: Float) -> Float:
+    """‖A‖₂ <= result for every A with |A| <= |bound|: the lesser of ‖·‖_F and sqrt(‖·‖_1 ‖·‖_∞).
 
+    Block by block of rows and of columns, so that what is formed on the way is small beside a large matrix.
     Shapes: (..., m, n) -> (...). An empty matrix has norm 0.
     """
-    if magnitudes.shape[-1] == 0 or magnitudes.shape[-2] == 0:
-        return np.zeros(magnitudes.shape[:-2])
-    rows = np.max(sum_upper(magnitudes, axis=-1), axis=-1)
-    columns = np.max(sum_upper(magnitudes, axis=-2), axis=-1)
-    schur = mul_upper(sqrt_upper(rows), sqrt_upper(columns))
-    return np.minimum(norm_upper(magnitudes, axis=(-2, -1)), schur)
+    if bound.shape[-1] == 0 or bound.shape[-2] == 0:
+        return np.zeros(bound.shape[:-2])
+    lengths = np.concatenate([norm_upper(block, axis=-1) for block in _blocks(bound, -2)], axis=-1)
+    rows = [sum_upper(np.abs(block), axis=-1).max(axis=-1) for block in _blocks(bound, -2)]
+    columns = [sum_upper(np.abs(block), axis=-2).max(axis=-1) for block in _blocks(bound, -1)]
+    schur = mul_upper(sqrt_upper(np.max(rows, axis=0)), sqrt_upper(np.max(columns, axis=0)))
+    return np.minimum(norm_upper(lengths, axis=-1), schur)
+
+
+def _blocks(stack: Float, axis: int) -> list[Float]:
+    """The stack in slices along one axis, views all of them."""
+    count = -(-stack.size // _BLOCK_ENTRIES)
+    return np.array_split(stack, min(count, stack.shape[axis]), axis=axis)
 
 
 def gram_norm_upper(stack: Float, *, squarings: int) -> Float:
@@ -95,7 +105,7 @@ def gram_norm_upper(stack: Float, *, squarings: int) -> Float:
     At most m^(2^-squarings / 2) times the norm, m the smaller side, but for rounding.
     Shapes: (n, p, q) -> (n,).
     """
-    bound = magnitude_norm_upper(np.abs(stack))
+    bound = magnitude_norm_upper(stack)
     if squarings == 0 or 0 in stack.shape:
         return bound
     # By a power of two to a norm of at most 1; what underflows is below 2^-1074 an entry.

@@ -123,7 +123,7 @@ def _joint(precision: Float, read: LinearMap, *, curvature: Float, middle: Float
         values[:size, :size] += product
         trace = norm_upper(mul_upper(sqrt_upper(np.abs(curvature)), rows), None) ** 2
         rounding = mul_upper(gamma_upper(count + 8, FLOAT64), mul_upper(trace, 1.0 + 2.0**-40))
-        reach = add_upper(mul_upper(2.0, magnitude_norm_upper(np.abs(matrix))), read.distance)
+        reach = add_upper(mul_upper(2.0, magnitude_norm_upper(matrix)), read.distance)
         apart = mul_upper(mul_upper(largest, 1.0 + 2.0**-40), mul_upper(read.distance, reach))
         error = _total(error, rounding, apart, _rounded(values[:size, :size]))
     if middle is not None:

@@ -100,7 +100,9 @@ def obligation(plan: Matrix | Kernel) -> str:
     if isinstance(plan, Kernel):
         state.update(b"kernel" + plan.convolution.digest.encode())
     else:
-        state.update(f"matrix{plan.values.shape}".encode() + np.ascontiguousarray(plan.values).tobytes())
-    error = plan.error
-    state.update(b"exact" if error is None else b"error" + np.ascontiguousarray(error).tobytes())
+        state.update(f"matrix{plan.values.shape}".encode())
+        state.update(np.ascontiguousarray(plan.values).data)
+    state.update(b"exact" if plan.error is None else b"error")
+    if plan.error is not None:
+        state.update(np.ascontiguousarray(plan.error).data)
     return state.hexdigest()

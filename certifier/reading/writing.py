@@ -37,11 +37,8 @@ def write_onnx(graph: Graph, *, output_shapes: Sequence[tuple[int, ...]], output
         helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], list(shape))
         for name, shape, dtype in zip(graph.outputs, output_shapes, output_dtypes, strict=True)
     ]
-    initializers = [
-        numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items() if name in read
-    ]
     nodes = [make_node(node) for node in graph.nodes]
-    body = helper.make_graph(nodes, "served", [_input(tensor) for tensor in graph.inputs], outputs, initializers)
+    body = helper.make_graph(nodes, "served", [_input(tensor) for tensor in graph.inputs], outputs)
     domains = {node.domain for node in graph.nodes} - {""}
     imports = [
         helper.make_opsetid("", graph.opset),
@@ -49,6 +46,10 @@ def write_onnx(graph: Graph, *, output_shapes: Sequence[tuple[int, ...]], output
     ]
     model = helper.make_model(body, opset_imports=imports, producer_name="lipcert")
     model.ir_version = min(max(graph.ir_version, _OLDEST_IR), _NEWEST_IR)
+    # One by one into the finished model: every message that they are copied through would hold all weights once more.
+    for name, value in graph.constants.items():
+        if name in read:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     return model.SerializeToString()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certifier.operators import Composed, Kronecker, Rearrange
 from certifier.rules.building import affine, linear, size_of
@@ -26,12 +27,7 @@ def gemm(site: Site) -> tuple[Term, ...]:
     trans_live = site.integer("transA" if left_live else "transB", 0)
     trans_matrix = site.integer("transB" if left_live else "transA", 0)
     right = matrix.T if trans_matrix else matrix
-    weight_error = 0.0 if alpha == 1.0 else 2.0**-52
-    # A single-precision scale times a single-precision weight is exact in double.
-    with np.errstate(over="ignore", under="ignore"):
-        scaled = alpha * right
-    if not np.isfinite(scaled).all() or ((np.abs(scaled) < 2.0**-1000) & (right != 0) & (alpha != 0)).any():
-        raise site.refuse("alpha times the matrix leaves the range of double precision")
+    scaled, weight_error = (right, 0.0) if alpha == 1.0 else (_scaled(site, alpha, right), 2.0**-52)
     live = site.shape(0 if left_live else 1)
     if trans_live:
         live = live[::-1]
@@ -55,6 +51,15 @@ def gemm(site: Site) -> tuple[Term, ...]:
         return (linear(site, operator, shape=shape, index=index),)
     offset = beta * site.weights(2, "the bias C")
     return (affine(site, operator, offset, shape=shape, roundings=4, index=index),)
+
+
+def _scaled(site: Site, alpha: float, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """alpha times the matrix, where rounding it is a matter of relative errors; else a refusal."""
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = alpha * matrix
+    if not np.isfinite(scaled).all() or ((np.abs(scaled) < 2.0**-1000) & (matrix != 0) & (alpha != 0)).any():
+        raise site.refuse("alpha times the matrix leaves the range of double precision")
+    return scaled
 
 
 @rule("MatMul", since=(1, 9, 13))

@@ -7,7 +7,7 @@ kinks, at which gradients overshoot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ Floats = NDArray[np.float64]
 
 EXACT = dict.fromkeys(PRECISIONS, REFERENCE)
 """The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""
+
+LARGEST_EFFORT = 2**38
+"""Products that one search may take: about a minute on one core, 17 evaluations of VGG-16 on 224x224."""
+
+
+def affordable(network: Network, iterations: int, *, rows: int) -> int:
+    """So many of the wished `iterations` as `LARGEST_EFFORT` allows, but two at least; each goes forth and back.
+
+    A clock has no say in it: the same model is searched and tested alike on every machine.
+    """
+    return min(iterations, max(2, LARGEST_EFFORT // max(1, 2 * rows * network.multiplications)))
 
 
 def probe_inputs(box: Box, *, count: int, seed: int) -> Floats:
@@ -46,22 +57,25 @@ def probe_inputs(box: Box, *, count: int, seed: int) -> Floats:
         return np.array(rows).astype(np.float32).astype(np.float64)
 
 
-def stretch_lower(network: Network, x: Floats, y: Floats, gains: Gains) -> float:
-    """max over rows of ||f(x) - f(y)|| / ||x - y||, rounded down: a lower bound of the Lipschitz constant.
+def stretch_lower(network: Network, x: Floats, others: Sequence[Floats], gains: Gains) -> float:
+    """max over rows and `others` of ||f(x) - f(y)|| / ||x - y||, rounded down: a lower bound of the Lipschitz constant.
 
-    Shapes: x and y [B, input_size].
+    Shapes: x and every y of `others` [B, input_size].
     """
-    both = np.concatenate([x, y])
-    enclosure = enclose(network, both, input_radius=np.zeros_like(both), precisions=EXACT, gains=gains)
-    first, second = np.split(enclosure.centre, 2)
-    strays = np.split(enclosure.radius, 2)
-    difference = np.abs(first - second)
-    # Subtracting rounds once; what is left below the sum of the strays proves nothing.
-    reliable = np.nextafter(difference, 0.0) - np.nextafter(strays[0] + strays[1], np.inf)
-    reliable = np.where(np.isfinite(reliable), np.maximum(np.nextafter(reliable, -np.inf), 0.0), 0.0)
-    apart = np.abs(x - y)
-    distance = norm_upper(np.where(apart > 0, np.nextafter(apart, np.inf), 0.0), 1)
-    return float(np.max(div_lower(norm_lower(reliable, 1), distance), initial=0.0))
+    every = np.concatenate([x, *others])
+    enclosure = enclose(network, every, input_radius=np.zeros_like(every), precisions=EXACT, gains=gains)
+    centre, *centres = np.split(enclosure.centre, len(others) + 1)
+    stray, *strays = np.split(enclosure.radius, len(others) + 1)
+    lower = 0.0
+    for y, value, radius in zip(others, centres, strays, strict=True):
+        difference = np.abs(centre - value)
+        # Subtracting rounds once; what is left below the sum of the strays proves nothing.
+        reliable = np.nextafter(difference, 0.0) - np.nextafter(stray + radius, np.inf)
+        reliable = np.where(np.isfinite(reliable), np.maximum(np.nextafter(reliable, -np.inf), 0.0), 0.0)
+        apart = np.abs(x - y)
+        distance = norm_upper(np.where(apart > 0, np.nextafter(apart, np.inf), 0.0), 1)
+        lower = max(lower, float(np.max(div_lower(norm_lower(reliable, 1), distance), initial=0.0)))
+    return lower
 
 
 def stretch_search(
@@ -74,16 +88,16 @@ def stretch_search(
     generator = np.random.default_rng(seed)
     starts = box.clip(starts)
     directions = _normalised(generator.standard_normal(starts.shape))
-    here = network.evaluate(starts)
+    here = network.linearised(starts)
     small = min(steps)
-    for _ in range(iterations):
-        forward = (network.evaluate(starts + small * directions) - here) / small
+    for _ in range(affordable(network, iterations, rows=len(starts))):
+        forward = (network.evaluate(starts + small * directions) - here.value) / small
         lengths = np.linalg.norm(forward, axis=1, keepdims=True)
         forward = np.divide(forward, lengths, out=np.zeros_like(forward), where=lengths > 0)
-        _, backward = network.pullback(starts, forward)
+        backward = here.pullback(forward)
         alive = np.linalg.norm(backward, axis=1, keepdims=True) > 0
         directions = np.where(alive, _normalised(backward), directions)
-    return max(stretch_lower(network, starts, box.clip(starts + step * directions), gains) for step in steps)
+    return stretch_lower(network, starts, [box.clip(starts + step * directions) for step in steps], gains)
 
 
 def attack_in_ball(
@@ -103,11 +117,12 @@ def attack_in_ball(
     """
     found = []
     room = radii[:, None] * (1.0 - 1e-9)
+    iterations = affordable(network, iterations, rows=len(steps) * len(x))
     for step in steps:
         current = x.copy()
         for _ in range(iterations):
-            logits = network.evaluate(current)
-            _, downhill = network.pullback(current, gradient_of_margin(logits))
+            here = network.linearised(current)
+            downhill = here.pullback(gradient_of_margin(here.value))
             moved = current - step * room * _normalised(downhill)
             offset = moved - x
             lengths = np.linalg.norm(offset, axis=1, keepdims=True)

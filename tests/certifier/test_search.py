@@ -12,7 +12,8 @@ from certifier.network import build_network
 from certifier.norms import Norms
 from certifier.proof.dense import GramProof
 from certifier.reading.onnx import read_onnx
-from certifier.search.attack import attack_in_ball, probe_inputs, stretch_lower, stretch_search
+from certifier.search import attack
+from certifier.search.attack import affordable, attack_in_ball, probe_inputs, stretch_lower, stretch_search
 from certifier.search.hints import CarriedVectors
 from certifier.search.krylov import largest_eigenvalue
 from certifier.search.matrices import prove_matrix_norm
@@ -55,12 +56,12 @@ def test_a_lower_bound_takes_the_rounding_of_its_evaluations_off():
     model = Model(1, dtype=np.float64)
     model.add("Sub", model.add("Add", "x", np.array([2.0**60])), np.array([2.0**60]))
     network, gains = _prepared(model)
-    assert stretch_lower(network, np.array([[127.9]]), np.array([[128.1]]), gains) <= 1.0
+    assert stretch_lower(network, np.array([[127.9]]), [np.array([[128.1]])], gains) <= 1.0
 
 
 def test_stretch_of_equal_inputs_is_zero():
     network, gains = _prepared(_kinked())
-    assert stretch_lower(network, np.array([[1.0]]), np.array([[1.0]]), gains) == 0.0
+    assert stretch_lower(network, np.array([[1.0]]), [np.array([[1.0]])], gains) == 0.0
 
 
 def test_attacks_stay_inside_their_balls():
@@ -103,6 +104,25 @@ def test_searches_stay_in_the_box():
         network, probes, balls, lambda logits: gradient, box=box, iterations=3, steps=(1.0, 0.1)
     ):
         assert box.holds(points, np.zeros_like(points)).all()
+
+
+def test_a_large_network_is_searched_in_fewer_steps(monkeypatch):
+    """Effort is counted in products, forth and back, and never ends a search before its second step."""
+    model = Model(3)
+    model.linear(np.ones((4, 3)))
+    model.then("Relu")
+    model.linear(np.ones((2, 4)))
+    network, gains = _prepared(model)
+    assert network.multiplications == 4 * 3 + 2 * 4
+    assert affordable(network, 12, rows=5) == 12
+    monkeypatch.setattr(attack, "LARGEST_EFFORT", 2 * 5 * 20 * 7)
+    assert affordable(network, 12, rows=5) == 7
+    assert affordable(network, 3, rows=5) == 3
+    assert affordable(network, 12, rows=10**6) == 2
+    monkeypatch.setattr(attack, "LARGEST_EFFORT", 0)
+    starts, steps = np.ones((2, 3)), (1e-3, 1e-1)
+    found = stretch_search(network, starts, gains, box=everything(3), iterations=12, steps=steps, seed=0)
+    assert 0.999 * np.sqrt(2 * 4 * 4 * 3) <= found <= np.sqrt(2 * 4 * 4 * 3)
 
 
 def test_a_rayleigh_quotient_never_exceeds_the_largest_eigenvalue():

@@ -1,5 +1,6 @@
 """Proved norms of matrices lie above a 60-digit reference, and close to it."""
 
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certifier.proof import gram
 from certifier.proof.dense import GramProof, fallback_norm_upper
-from certifier.proof.gram import grams
+from certifier.proof.gram import grams, magnitude_norm_upper
 
 
 def reference(matrix: np.ndarray) -> Any:
@@ -58,6 +60,33 @@ def test_reference_agrees_with_an_independent_singular_value_decomposition() -> 
         largest = mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False)[0]
         assert abs(largest - reference(matrix)) < mpmath.mpf("1e-24") * largest
         assert largest <= mpmath.mpf(proved(matrix, None)) <= largest * (1 + mpmath.mpf("1e-8"))
+
+
+@pytest.mark.parametrize("entries", [1, 7, 40, 2**22])
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (1, 40), (40, 1), (3, 4, 6), (2, 6, 4)])
+def test_norms_of_magnitudes_are_the_same_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], entries: int
+) -> None:
+    monkeypatch.setattr(gram, "_BLOCK_ENTRIES", entries)
+    stack = np.random.default_rng(entries).standard_normal(shape)
+    for found, matrix in zip(np.atleast_1d(magnitude_norm_upper(stack)), stack.reshape(-1, *shape[-2:]), strict=True):
+        exact = [[abs(Fraction(float(entry))) for entry in row] for row in matrix]
+        frobenius = sum(entry**2 for row in exact for entry in row)
+        schur = max(map(sum, exact)) * max(map(sum, zip(*exact, strict=True)))
+        squared = Fraction(float(found)) ** 2
+        assert min(frobenius, schur) <= squared <= min(frobenius, schur) * (1 + Fraction(1, 10**12))
+
+
+def test_a_proof_makes_one_copy_of_a_large_matrix() -> None:
+    """The scaled one; masks and magnitudes on the way are formed block by block."""
+    matrix = np.random.default_rng(0).standard_normal((256, 40_000))
+    tracemalloc.start()
+    try:
+        GramProof(matrix, None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * matrix.nbytes + 4 * 8 * 2**22
 
 
 @pytest.mark.slow
