@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import math
+import operator
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,21 +31,21 @@ from certifier.documents import (
     TensorDescription,
 )
 from certifier.engine import Engine, engine_name
-from certifier.errors import InvalidInput, UnsupportedModel
 from certifier.flow import Network
 from certifier.ladder import Climb, Wish, climb
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.parts import InputParts
+from certifier.portable.writing import portable
 from certifier.proof.execution import Gain, Gains
-from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
 from certifier.ranges import with_ranges
 from certifier.search.attack import probe_inputs, stretch_search
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import Seal, SearchState
 from certifier.selftest import Subject, run_self_test
 from certifier.serving import Decider
+from certifier.tasks import task_of, with_loose_pairs
 
 Progress = Callable[[str, float], None]
 """Called with a stage in words and the share of the work done, in [0, 1]."""
@@ -70,6 +72,8 @@ class CertifiedModel:
     """The bounded graph, written as ONNX; what the engine runs."""
     constants: bytes
     """The proved constants as an npz archive without pickles; what `Predictor` reads."""
+    portable: bytes
+    """The certificate as one file that `verify` proves again."""
     state: SearchState
     """Vectors and sealed bounds to warm-start the next version of the model."""
 
@@ -106,7 +110,7 @@ def certify(
         carried=CarriedVectors(graph.constants),
         progress=lambda layer: progress(f"bounding layer {layer}", 0.1),
     )
-    network = with_ranges(network, box, norms.norm_upper)
+    read, network = network, with_ranges(network, box, norms.norm_upper)
     bound = ProductBound(network, norms)
     climbed = climb(
         network,
@@ -118,7 +122,7 @@ def certify(
     )
     constants = climbed.constants
     if task == "classification" and constants.pairs is None:
-        constants = _with_loose_pairs(constants, network.output_size)
+        constants = with_loose_pairs(constants, network.output_size)
     gains = bound.gains()
 
     progress("searching from below", 0.75)
@@ -162,11 +166,20 @@ def certify(
         engine=engine_name(),
         seconds=time.monotonic() - started,
     )
+    needed = climbed.needed()
+    document = portable(
+        certificate,
+        read,
+        constants=constants,
+        norms=functools.reduce(operator.or_, [dict(rung.norms) for rung in needed]),
+        witnesses={rung.method: rung.witness for rung in needed if rung.witness is not None},
+    )
     progress("done", 1.0)
     return CertifiedModel(
         certificate=certificate,
         served_model=served,
         constants=pack_constants(constants, gains),
+        portable=document,
         state=norms.state(climbed.parameters),
     )
 
@@ -210,44 +223,6 @@ def _unreported(layer: str) -> None:
 def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:
     boxed = [] if box.is_everything else [INSIDE_THE_BOX]
     return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
-
-
-def task_of(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
-    """What the outputs mean, from the options or, for `auto`, from their shape; joined outputs are no classes.
-
-    With notes about it.  Raises: InvalidInput for a task or threshold that the outputs do not fit.
-    """
-    size = network.output_size
-    is_vector = sum(extent > 1 for extent in network.output_shape) == 1
-    if options.task == "classification" and size < 2:
-        raise InvalidInput("options.task", "a classifier needs at least two outputs; use `binary` for one")
-    if options.task == "binary" and size != 1:
-        raise InvalidInput("options.task", f"a binary classifier has one output, but the model has {size}")
-    if options.task == "auto" and options.threshold is not None and size != 1:
-        raise InvalidInput("options.threshold", f"applies to a single output, but the model has {size}")
-    if options.task == "auto" and size > MAXIMAL_PAIR_OUTPUTS:
-        return "regression", [f"{size} outputs are more than a pair table holds, so they are taken as a regressor's"]
-    if options.task == "classification" or (options.task == "auto" and is_vector and not network.joined):
-        return "classification", []
-    if options.task == "auto" and options.threshold is not None and network.head != "sigmoid":
-        raise InvalidInput(
-            "options.threshold",
-            "is a probability, but the model does not end in a sigmoid; set task to `binary` if its output is a logit",
-        )
-    if options.task == "binary" or (options.task == "auto" and network.head == "sigmoid"):
-        threshold = options.threshold or 0.5
-        note = f"binary: class 1 where the probability, the sigmoid of the output, is over {threshold}"
-        return "binary", [note if network.head == "sigmoid" else note + " (the output is taken as the logit)"]
-    return "regression", []
-
-
-def _with_loose_pairs(constants: Constants, count: int) -> Constants:
-    """Pair constants where no readout exists: f_t - f_j is sqrt(2) L-Lipschitz."""
-    if count > MAXIMAL_PAIR_OUTPUTS:
-        raise UnsupportedModel(f"{count} classes are more than a pair table holds; certify the model as a regressor")
-    pairs = np.full((count, count), np.nextafter(constants.upper * math.sqrt(2.0), np.inf) * (1 + 2.0**-50))
-    np.fill_diagonal(pairs, 0.0)
-    return Constants(upper=constants.upper, outputs=constants.outputs, pairs=pairs)
 
 
 def _inline_pairs(constants: Constants, task: Task) -> list[list[float]] | None:

@@ -9,6 +9,7 @@
     ├── InvalidInput              an array, option or parameter of the caller's that cannot be used
     ├── SelfTestFailed            the bounded network and the served engine disagree
     ├── NotProved                 the checker refused every witness
+    ├── CertificateRefused        a certificate file that does not hold: says at which step
     └── StateCorrupted            kept search state that cannot be read
 
 `code` is stable and machine-readable; the message is for people.  `remedy`, where there is one, says what the user can
@@ -128,6 +129,22 @@ class NotProved(CertifierError):
     """The checker accepted no witness, so there is no bound to return."""
 
     code = "not_proved"
+
+
+class CertificateRefused(CertifierError):
+    """A certificate file does not hold for the model; `step` says where verifying ended, the message why."""
+
+    code = "certificate_refused"
+
+    def __init__(self, step: str, reason: str) -> None:
+        self.step, self.reason = step, reason
+        super().__init__(f"the certificate is refused at the step {step!r}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.step, self.reason))
+
+    def details(self) -> dict[str, object]:
+        return {"step": self.step, "reason": self.reason}
 
 
 class StateCorrupted(CertifierError):

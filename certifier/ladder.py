@@ -6,9 +6,10 @@ that fails or does not cover the network says why and costs nothing else.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ class Rung:
     seconds: float
     reason: str | None
     witness: Witness | None = None
+    norms: Mapping[str, float] = field(default_factory=dict)
+    """The proved norms that it rests on, by the digest of what they bound."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +59,15 @@ class Climb:
     constants: Constants
     rungs: tuple[Rung, ...]
     parameters: Mapping[str, Floats] = field(default_factory=dict)
+
+    def needed(self) -> tuple[Rung, ...]:
+        """The product, and every further rung without which some constant would be larger."""
+        needed = list(self.rungs)
+        for rung in reversed(self.rungs[1:]):
+            rest = [each for each in needed if each is not rung]
+            if rung.constants is None or not _improves(_best([*rest, rung]), _best(rest), by=0.0):
+                needed = rest
+        return tuple(needed)
 
     def choice(self) -> NDArray[np.intp] | None:
         """Per pair, the position of the first rung that reached the smallest constant.  Shapes: [c, c]."""
@@ -102,19 +114,19 @@ def climb(
     for name in RUNGS[wish.method][1:]:
         begun = time.monotonic()
         reason = climber.obstacle(name)
-        proved, witness = None, None
+        rung = Rung(method=name, constants=None, seconds=0.0, reason=reason)
         if reason is None:
             progress(name)
             try:
-                proved, witness = climber.proved(name, constants)
-                constants = tighter(constants, proved)
+                rung = climber.climbed(name, constants)
+                constants = constants if rung.constants is None else tighter(constants, rung.constants)
             except NotProved as error:
-                reason = str(error)
-        rungs.append(
-            Rung(method=name, constants=proved, seconds=time.monotonic() - begun, reason=reason, witness=witness)
-        )
+                rung = replace(rung, reason=str(error))
+        rungs.append(replace(rung, seconds=time.monotonic() - begun))
     if not np.isfinite(constants.upper):
         raise NotProved("the product of the layers' norms overflows, so there is no finite bound to return")
+    # The frequency method proves its norms among those of the product.
+    rungs[0] = replace(rungs[0], norms=product.norms.leaves())
     return Climb(constants=constants, rungs=tuple(rungs), parameters=climber.parameters)
 
 
@@ -137,21 +149,26 @@ class _Climber:
             return "the network is affine: its norm is exact already"
         return frequency.covers(self.network) if name == "frequency" else obstacle(self.network)
 
-    def proved(self, name: RungName, known: Constants) -> tuple[Constants, Witness | None]:
-        """What a rung proves.
+    def climbed(self, name: RungName, known: Constants) -> Rung:
+        """The rung with what it proves.
 
         Raises: NotProved.
         """
+        rung = Rung(method=name, constants=None, seconds=0.0, reason=None)
         left = max(self.deadline - time.monotonic(), 0.0)
         if name == "loop_transform":
             bound = ProductBound(loop_transformed(self.network), self.fresh_norms(), expand_always=True)
-            return bound.constants(), None
+            constants = bound.constants()
+            # It rests on norms alone.
+            nothing = Witness(method=name, header={}, arrays={})
+            return replace(rung, constants=constants, witness=nothing, norms=bound.norms.leaves())
         if name == "frequency":
             witness = search_frequencies(self.network, self.product, seconds=left, seed=0)
-            return frequency.check(self.network, witness, self.product.norms), witness
+            proved = frequency.check(self.network, witness, self.product.norms)
+            return replace(rung, constants=proved, witness=witness)
         form = joint_form(self.network, self.product.lipschitz_upper)
         proved, witness, self.parameters = _by_multipliers(form, known, self.wish, left, self.kept, self.progress)
-        return proved, witness
+        return replace(rung, constants=proved, witness=witness)
 
 
 def _by_multipliers(
@@ -189,6 +206,10 @@ def _by_multipliers(
     if best is None:
         raise NotProved("no family of multipliers could be found and proved within the time")
     return best, searching.witness(), searching.parameters
+
+
+def _best(rungs: list[Rung]) -> Constants:
+    return functools.reduce(tighter, [rung.constants for rung in rungs if rung.constants is not None])
 
 
 def _improves(new: Constants, old: Constants, by: float = 1e-9) -> bool:

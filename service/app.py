@@ -17,7 +17,7 @@ from service.closing import CloseAfterEarlyAnswer
 from service.datadir import DataDirectory
 from service.jobs import Children
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import certify, check, health, models, operators, predict
+from service.routes import certify, check, health, keys, models, operators, predict
 from service.routes import metrics as metrics_route
 from service.runtime import Runtime
 from service.settings import Settings
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(CloseAfterEarlyAnswer)
     problems.install(app)
-    for routes in (health, certify, check, models, predict, operators, metrics_route):
+    for routes in (health, certify, check, models, keys, predict, operators, metrics_route):
         app.include_router(routes.router)
     openapi.complete(app)
     return app
@@ -62,6 +62,7 @@ def _open(settings: Settings, metrics: Metrics) -> Parts:
     folder = DataDirectory(settings)
     try:
         store = Store(database_url=settings.database, storage_url=settings.storage, owner=folder.owner())
+        signing_key = folder.signing_key(settings)
         swept = store.sweep()
         structlog.get_logger("service").info("opened", data_dir=str(folder.path), swept=swept)
         children = Children(
@@ -95,6 +96,7 @@ def _open(settings: Settings, metrics: Metrics) -> Parts:
         certifying=certifying,
         runtime=runtime,
         metrics=metrics,
+        signing_key=signing_key,
     )
 
 

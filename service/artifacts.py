@@ -4,8 +4,10 @@ CERTIFICATE = "certificate.json"
 UPLOAD = "upload"
 SERVED = "served.onnx"
 CONSTANTS = "constants"
+PORTABLE = "certificate.safetensors"
+"""The certificate as one file that can be proved again without this service."""
 STATE = "state"
 CHECK = "check.json"
 """What a check found; never kept."""
 
-BESIDE_THE_CERTIFICATE = (UPLOAD, SERVED, CONSTANTS, STATE)
+BESIDE_THE_CERTIFICATE = (UPLOAD, SERVED, CONSTANTS, STATE, PORTABLE)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from certifier.certification import unpack_constants
 from certifier.documents import Certificate, LipschitzBound
-from service.artifacts import CERTIFICATE, CONSTANTS
-from service.errors import InvalidRequest
+from certifier.portable.envelope import sign
+from service.artifacts import CERTIFICATE, CONSTANTS, PORTABLE
+from service.errors import InvalidRequest, NoPortableCertificate, UnknownModel
 from service.schemas import Deleted, ModelList, ModelSummary, Pairs, VersionSummary
 from service.store import Store, StoredVersion
 
@@ -47,6 +50,20 @@ def pair_constants(store: Store, name: str, version: int) -> Pairs:
     if listed is None:
         raise InvalidRequest([("name", "the model has no pairs of classes")])
     return Pairs(name=stored.name, version=stored.version, pairs=listed)
+
+
+def signed_certificate(store: Store, key: Ed25519PrivateKey, name: str, version: int) -> bytes:
+    """The certificate file of one version in a signed envelope.
+
+    Raises: UnknownModel, NoPortableCertificate.
+    """
+    stored = store.resolve(name, version)
+    try:
+        document = store.read(stored, PORTABLE)
+    except UnknownModel:
+        store.resolve(name, version)
+        raise NoPortableCertificate(name, version) from None
+    return sign(document, key)
 
 
 def _summary(stored: StoredVersion) -> VersionSummary:

@@ -23,7 +23,7 @@ from certifier.documents import CertifyOptions
 from certifier.errors import CertifierError, StateCorrupted
 from certifier.limits import Limits
 from certifier.search.state import Seal, SearchState
-from service.artifacts import CERTIFICATE, CHECK, CONSTANTS, SERVED, STATE, UPLOAD
+from service.artifacts import CERTIFICATE, CHECK, CONSTANTS, PORTABLE, SERVED, STATE, UPLOAD
 from service.errors import ChildLimitReached, Defect
 
 
@@ -85,6 +85,7 @@ def certify_folder(job: CertifyJob) -> None:
     )
     (job.folder / SERVED).write_bytes(certified.served_model)
     (job.folder / CONSTANTS).write_bytes(certified.constants)
+    (job.folder / PORTABLE).write_bytes(certified.portable)
     (job.folder / STATE).write_bytes(certified.state.to_bytes())
     (job.folder / CERTIFICATE).write_text(certified.certificate.model_dump_json(), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The data folder: one server at a time, a secret seal key, and the folders of half-received uploads."""
+"""The data folder: one server at a time, its secret keys, and the folders of half-received uploads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import secrets
 import shutil
 import uuid
 from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certifier.search.state import Seal
 from service.settings import SEAL_KEY_BYTES, Settings
@@ -60,6 +64,21 @@ class DataDirectory:
         if settings.seal_key is not None:
             return Seal(bytes.fromhex(settings.seal_key.get_secret_value()))
         return Seal(_kept_bytes(self.path / "seal.key", SEAL_KEY_BYTES))
+
+    def signing_key(self, settings: Settings) -> Ed25519PrivateKey:
+        """The key under which this service signs certificates.
+
+        Raises: ValueError for a file that holds no such key, OSError for one that cannot be read.
+        """
+        if settings.signing_key is None:
+            return Ed25519PrivateKey.from_private_bytes(_kept_bytes(self.path / "signing.key", 32))
+        try:
+            key = load_pem_private_key(settings.signing_key.read_bytes(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError(f"{settings.signing_key} holds no private key in PEM: {error}") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError(f"{settings.signing_key} holds another kind of key than Ed25519")
+        return key
 
 
 def _kept_bytes(path: Path, count: int) -> bytes:

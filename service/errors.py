@@ -2,6 +2,7 @@
 
 ServiceError
 ├── UnknownModel           no visible model or version of that name
+├── NoPortableCertificate  the version was certified before certificate files were kept
 ├── NameConflict           the version exists with other bytes or options, or was deleted
 ├── BodyTooLarge           more bytes than a limit allows
 ├── MalformedRequest       the body is not what its content type says
@@ -36,6 +37,21 @@ class UnknownModel(ServiceError):
     def __init__(self, name: str, version: int | None = None) -> None:
         self.name, self.version = name, version
         super().__init__(f"no model {name!r}" + (f" with version {version}" if version is not None else ""))
+
+    def details(self) -> dict[str, object]:
+        return {"model": self.name, "version": self.version}
+
+
+class NoPortableCertificate(ServiceError):
+    """The version was certified before certificate files were kept; certifying the model again makes one."""
+
+    code = "no_portable_certificate"
+
+    def __init__(self, name: str, version: int) -> None:
+        self.name, self.version = name, version
+        super().__init__(
+            f"version {version} of {name!r} was certified before certificate files were kept; certify the model again"
+        )
 
     def details(self) -> dict[str, object]:
         return {"model": self.name, "version": self.version}

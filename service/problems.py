@@ -41,6 +41,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     library.SelfTestFailed: Kind(422, "The model failed its self-test, so nothing is certified"),
     library.NotProved: Kind(422, "No bound could be proved"),
     service.UnknownModel: Kind(404, "No such model"),
+    service.NoPortableCertificate: Kind(404, "The version has no certificate file"),
     service.NameConflict: Kind(409, "The version is taken"),
     service.BodyTooLarge: Kind(413, "The body is too large"),
     service.MalformedRequest: Kind(400, "The body cannot be parsed"),

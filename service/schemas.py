@@ -117,6 +117,23 @@ class Pairs(BaseModel):
     )
 
 
+class PublicKey(BaseModel):
+    """An Ed25519 public key as a JSON Web Key."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+    kid: str = Field(description="The key's RFC 7638 thumbprint, which signatures name.")
+    x: str = Field(description="The key, base64url without padding.")
+
+
+class KeySet(BaseModel):
+    """Public keys."""
+
+    keys: list[PublicKey]
+
+
 class Operators(BaseModel):
     """The operators that are read, and those refused by name."""
 

@@ -39,6 +39,11 @@ class Settings(BaseSettings):
         description="Secret under which proved bounds are kept for reuse, as 64 hexadecimal digits; "
         "unset: made at first start and kept in `data_dir/seal.key` (mode 0600).",
     )
+    signing_key: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 private key that signs certificates; "
+        "unset: made at first start and kept in `data_dir/signing.key` (mode 0600).",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: Count = Field(default=Limits.model_bytes, description="Largest model file, in bytes.")

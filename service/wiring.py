@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, Request
 
 from service.certifying import Certifying
@@ -27,6 +28,7 @@ class Parts:
     certifying: Certifying
     runtime: Runtime
     metrics: Metrics
+    signing_key: Ed25519PrivateKey
 
 
 def parts_of(request: Request) -> Parts:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from certifier.portable.writing import ASSUMPTIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("certifier", "service")
@@ -207,3 +211,30 @@ def test_every_endpoint_is_documented() -> None:
         for method, operation in operations.items():
             assert operation.get("summary") and operation.get("description"), f"{method} {path}"
             assert f"`{method.upper()} {path}`" in text, f"{method} {path}"
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: no comments, blank lines or docstrings."""
+    source = path.read_text()
+    held: set[int] = set()
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            held.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            held -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(held)
+
+
+def test_what_every_bound_by_multipliers_rests_on_stays_small() -> None:
+    """`docs/certificates.md` promises it: the inequalities and the primitive that they are proved with."""
+    trusted = ("rounding", "gram", "semidefinite", "multipliers")
+    assert sum(lines_of_code(PROJECT / f"certifier/proof/{name}.py") for name in trusted) < 600
+
+
+def test_a_certificate_names_assumptions_that_exist() -> None:
+    text = (PROJECT / "docs/assumptions.md").read_text()
+    for assumption in ASSUMPTIONS:
+        number, _, statement = assumption.partition(": ")
+        assert f"## {number}. {statement[0].upper()}{statement[1:]}\n" in text

@@ -220,6 +220,10 @@ class TorusProof:
             return 0.0
         return self._in_callers_units(float(sqrt_upper(div_upper(mu, float(self._aliases)))))
 
+    def mu_from_norm(self, norm: float) -> float:
+        """About the mu for which `norm_upper_from_mu` gives `norm`; untrusted, for trying a claim."""
+        return float(self._aliases * np.square(times_power_of_two(norm, -self.exponent)))
+
     def _in_callers_units(self, norm: float) -> float:
         return float(np.maximum(times_power_of_two(norm, self.exponent), TINY)) if norm > 0 else 0.0
 

@@ -60,11 +60,12 @@ def certify(
     perturb: typed.Perturbed = None,
     fix: typed.Fixed = None,
     state: typed.State = None,
+    certificate_file: typed.CertificateFile = None,
     json: typed.Json = False,
 ) -> None:
     """Prove a bound of the model's Lipschitz constant and print the certificate."""
     with ending_well(as_json=json):
-        from service.commandline.modelling import certify_file
+        from service.commandline.modelling import certify_file, write_file
         from service.commandline.tables import show_certificate
 
         asked = typed.Typed(
@@ -72,11 +73,32 @@ def certify(
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
-        certificate = certify_file(model, options=asked.options(), state=state).certificate
+        certified = certify_file(model, options=asked.options(), state=state)
+        if certificate_file is not None:
+            write_file("--certificate", certificate_file, certified.portable)
         if json:
-            print_json(certificate.model_dump_json())
+            print_json(certified.certificate.model_dump_json())
         else:
-            show_certificate(standard_output(), certificate)
+            show_certificate(standard_output(), certified.certificate)
+
+
+@app.command()
+def verify(
+    certificate: typed.Certificate,
+    model: typed.Model,
+    public_key: typed.PublicKey = None,
+    json: typed.Json = False,
+) -> None:
+    """Prove a certificate file again for the model, without any search, and print what it rests on."""
+    with ending_well(as_json=json):
+        from service.commandline.modelling import verify_file
+        from service.commandline.tables import show_verification
+
+        found = verify_file(certificate, model, public_key=public_key)
+        if json:
+            print_json(found.model_dump_json())
+        else:
+            show_verification(standard_output(), found)
 
 
 @app.command()

@@ -12,8 +12,10 @@ from certifier.certification import CertifiedModel, certify
 from certifier.checking import check
 from certifier.documents import CertifyOptions, ModelCheck
 from certifier.limits import Limits
+from certifier.portable.envelope import read_keys
 from certifier.prediction import Predictor
 from certifier.search.state import SearchState
+from certifier.verification import Verification, verify
 from service.commandline.failures import misuse
 from service.commandline.folder import StateFolder, unkept_seal
 from service.commandline.output import stages, warn
@@ -60,6 +62,30 @@ def check_file(model: str, *, options: CertifyOptions) -> ModelCheck:
     return check(read_model_file(model, limits), options=options, limits=limits)
 
 
+def verify_file(certificate: str, model: str, *, public_key: Path | None) -> Verification:
+    """What the file `certificate` proves of the model in the file `model`.
+
+    Raises: CertifierError; typer.BadParameter if a file cannot be opened.
+    """
+    limits = Limits()
+    document = read_model_file(certificate, limits, argument="CERTIFICATE")
+    keys = []
+    if public_key is not None:
+        keys = read_keys(read_model_file(str(public_key), limits, argument="--public-key"))
+    return verify(document, read_model_file(model, limits), keys=keys, limits=limits)
+
+
+def write_file(option: str, path: Path, data: bytes) -> None:
+    """Write `data` to a file of the user's.
+
+    Raises: typer.BadParameter if it cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise misuse(option, f"{path}: {error.strerror}") from None
+
+
 def predictor_of(certified: CertifiedModel) -> Predictor:
     """The certified model, ready to answer."""
     return Predictor(
@@ -67,7 +93,7 @@ def predictor_of(certified: CertifiedModel) -> Predictor:
     )
 
 
-def read_model_file(model: str, limits: Limits) -> bytes:
+def read_model_file(model: str, limits: Limits, *, argument: str = "MODEL") -> bytes:
     """The bytes of a file or of standard input, of which no more are read than the limit allows.
 
     Raises: ResourceLimitExceeded; typer.BadParameter.
@@ -83,7 +109,7 @@ def read_model_file(model: str, limits: Limits) -> bytes:
                 limits.demand("model_bytes", status.st_size)
             data = file.read() if stat.S_ISREG(status.st_mode) else file.read(limits.model_bytes + 1)
     except OSError as error:
-        raise misuse("MODEL", f"{model}: {error.strerror}") from None
+        raise misuse(argument, f"{model}: {error.strerror}") from None
     limits.demand("model_bytes", len(data))
     return data
 

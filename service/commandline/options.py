@@ -49,6 +49,18 @@ State = Annotated[
         rich_help_panel=_CERTIFYING, file_okay=False,
     ),
 ]  # fmt: skip
+CertificateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate", metavar="FILE", help="Write the certificate as a file that `lipcert verify` proves again.",
+        dir_okay=False,
+    ),
+]  # fmt: skip
+Certificate = Annotated[str, typer.Argument(metavar="CERTIFICATE", help="The certificate file, signed or not.")]
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Demand a signature of this Ed25519 key: PEM, or a JSON Web Key Set."),
+]
 Seconds = Annotated[
     float | None,
     typer.Option(metavar="S", help="Time for tighter bounds than the product of norms.", rich_help_panel=_CERTIFYING),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich.console import Console, RenderableType
@@ -18,6 +18,7 @@ from certifier.documents import (
     Preprocessing,
 )
 from certifier.evaluation import Evaluation
+from certifier.verification import Verification
 from service.commandline.output import single_line
 
 SHOWN_ROWS = 20
@@ -74,6 +75,29 @@ def _show_methods(console: Console, certificate: Certificate) -> None:
         upper, mean = (_blank(value and _at_most(value, 6)) for value in (report.upper, report.mean_pair))
         _row(table, report.method, upper, mean, _blank(report.pairs), f"{report.seconds:.2f}", report.reason or "")
     console.print(table)
+
+
+def show_verification(console: Console, found: Verification) -> None:
+    """What was proved again, and what that rests on."""
+    facts = [
+        ("verdict", "the certificate holds for this model"),
+        ("sha256", found.model_sha256),
+        ("L2 Lipschitz constant", f"at most {_at_most(found.lipschitz_upper, 9)}, proved again"),
+        ("methods", ", ".join(found.methods)),
+        ("proved", f"{found.norms} norms, {found.multipliers} multipliers, {found.terms} terms of the network"),
+        ("signature", "not looked at" if found.signed_by is None else f"of the key {found.signed_by}"),
+        ("arithmetic", found.arithmetic.statement),
+        *(("assumes", each) for each in found.assumptions),
+        *(("note", note) for note in found.notes),
+        *(("does not say", each) for each in found.unchecked),
+        ("certified with", _versions(found.certified_with)),
+        ("verified with", _versions(found.verified_with)),
+    ]
+    _show_facts(console, facts)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def show_check(console: Console, report: ModelCheck) -> None:

@@ -17,11 +17,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults import in_bounds, in_frequencies, in_multipliers, in_ranges, in_service
+from tests.faults import in_bounds, in_certificates, in_frequencies, in_multipliers, in_ranges, in_service
 from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FAULTS = (*in_bounds.FAULTS, *in_frequencies.FAULTS, *in_multipliers.FAULTS, *in_ranges.FAULTS, *in_service.FAULTS)
+FAULTS = (
+    *in_bounds.FAULTS,
+    *in_certificates.FAULTS,
+    *in_frequencies.FAULTS,
+    *in_multipliers.FAULTS,
+    *in_ranges.FAULTS,
+    *in_service.FAULTS,
+)
 JOBS = 2
 
 

@@ -1,0 +1,151 @@
+"""A certificate as one file: a safetensors archive whose metadata holds the claims as JSON.
+
+    metadata["lipcert"] = {"sha256": <of all that follows and of every tensor>, "certificate": {...}}
+    tensors             = constants/upper, constants/outputs, constants/pairs, <method>/<array of its witness>
+
+Whatever is read here is untrusted: the digest finds damage, the signature (`certifier.portable.envelope`) says who
+wrote it, and neither makes a bound true.  That is left to `certifier.portable.evidence`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from certifier.certificates import Constants
+from certifier.documents import (
+    Arithmetic,
+    CertifyOptions,
+    Document,
+    FixedInput,
+    ModelFormat,
+    RungName,
+    Task,
+    TensorDescription,
+)
+from certifier.errors import CertificateRefused
+from certifier.portable.structure import TermDescription
+from certifier.witness import Witness
+
+Floats = NDArray[np.float64]
+MEDIA_TYPE = "application/vnd.lipcert.certificate+safetensors"
+METADATA = "lipcert"
+LARGEST_HEADER = 256 * 2**20
+"""Bytes of JSON that are read."""
+
+
+class CertifiedModelDescription(Document):
+    """Which model a portable certificate speaks of: by digest, since names differ from place to place."""
+
+    sha256: str = Field(description="Digest of the model's bytes.")
+    format: ModelFormat
+    inputs: list[TensorDescription]
+    fixed_inputs: list[FixedInput]
+
+
+class WitnessDescription(Document):
+    """One method's evidence; its arrays are the tensors named `<method>/…`."""
+
+    method: RungName
+    header: dict[str, Any]
+
+
+class PortableCertificate(Document):
+    """Everything that a verifier needs beside the model, but for the arrays."""
+
+    document: Literal["lipcert certificate, version 1"] = "lipcert certificate, version 1"
+    model: CertifiedModelDescription
+    options: CertifyOptions
+    task: Task
+    classes: int = Field(ge=1)
+    arithmetic: Arithmetic
+    network: list[TermDescription] = Field(description="The terms of the certified network, in order.")
+    norms: dict[str, float] = Field(description="Claimed spectral norms, by the digest of what they bound.")
+    witnesses: list[WitnessDescription] = Field(description="Evidence of the methods beyond the product of norms.")
+    assumptions: list[str] = Field(description="What the proofs take for granted, by number.")
+    notes: list[str]
+    versions: dict[str, str] = Field(description="Of the software that searched and proved.")
+
+
+def to_bytes(certificate: PortableCertificate, constants: Constants, witnesses: Sequence[Witness]) -> bytes:
+    """The file.  `witnesses` are those that the certificate describes."""
+    tensors: dict[str, Floats] = {"constants/upper": np.array([constants.upper])}
+    if constants.outputs is not None:
+        tensors["constants/outputs"] = constants.outputs
+    if constants.pairs is not None:
+        tensors["constants/pairs"] = constants.pairs
+    for witness in witnesses:
+        tensors |= {f"{witness.method}/{name}": array for name, array in witness.arrays.items()}
+    return _packed(certificate.model_dump_json(), {name: np.ascontiguousarray(each) for name, each in tensors.items()})
+
+
+def from_bytes(data: bytes) -> tuple[PortableCertificate, Constants, dict[str, Witness]]:
+    """What `to_bytes` wrote, and nothing else.
+
+    Raises: CertificateRefused for every other file, a damaged one among them.
+    """
+    text, tensors = _unpacked(data)
+    try:
+        certificate = PortableCertificate.model_validate_json(text)
+    except ValidationError as error:
+        finding = error.errors()[0]
+        place = ".".join(map(str, finding["loc"]))
+        raise CertificateRefused("document", f"{place}: {finding['msg']}") from None
+    upper = tensors.pop("constants/upper", np.zeros(0))
+    if upper.shape != (1,):
+        raise CertificateRefused("document", "it has no constant of the whole network")
+    constants = Constants(
+        upper=float(upper[0]),
+        outputs=tensors.pop("constants/outputs", None),
+        pairs=tensors.pop("constants/pairs", None),
+    )
+    witnesses = {}
+    for described in certificate.witnesses:
+        prefix = f"{described.method}/"
+        names = [name for name in tensors if name.startswith(prefix)]
+        arrays = {name.removeprefix(prefix): tensors.pop(name) for name in names}
+        if described.method in witnesses:
+            raise CertificateRefused("document", f"the method {described.method} has two witnesses")
+        witnesses[described.method] = Witness(method=described.method, header=described.header, arrays=arrays)
+    if tensors:
+        raise CertificateRefused("document", f"the tensor {min(tensors)!r} belongs to nothing")
+    return certificate, constants, witnesses
+
+
+def _packed(text: str, tensors: Mapping[str, Floats]) -> bytes:
+    metadata = json.dumps({"sha256": _digest(text, tensors), "certificate": text})
+    return safetensors.numpy.save(dict(tensors), metadata={METADATA: metadata})
+
+
+def _unpacked(data: bytes) -> tuple[str, dict[str, Floats]]:
+    try:
+        size = int.from_bytes(data[:8], "little")
+        if len(data) < 8 or not 2 <= size <= min(len(data) - 8, LARGEST_HEADER):
+            raise ValueError("the header is longer than the file")
+        envelope = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA])
+        text, digest = envelope["certificate"], envelope["sha256"]
+        if not isinstance(text, str) or not isinstance(digest, str):
+            raise ValueError("its metadata are of another kind")
+        tensors = safetensors.numpy.load(data)
+    except Exception as error:  # noqa: BLE001  # any damage at all: lengths, JSON, offsets, types
+        raise CertificateRefused("document", f"this is no certificate of Lipcert: {error}") from None
+    if any(array.dtype != np.float64 for array in tensors.values()):
+        raise CertificateRefused("document", "a tensor is not of 64-bit numbers")
+    if digest != _digest(text, tensors) or data != _packed(text, tensors):
+        raise CertificateRefused("document", "it was changed after it had been written: the digest does not fit")
+    return text, dict(tensors)
+
+
+def _digest(text: str, tensors: Mapping[str, Floats]) -> str:
+    state = hashlib.sha256(f"{len(text)}:{text}".encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        state.update(json.dumps([name, list(array.shape)]).encode() + np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()

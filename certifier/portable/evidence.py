@@ -1,0 +1,105 @@
+"""network, evidence -> constants, proved without any search: what a verifier calls and nothing that it would not.
+
+Every number of the evidence is tried, none is believed: norms are claims that are proved one by one, multipliers go
+through the same checks as in the run that found them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from certifier.bounds import multipliers
+from certifier.bounds.joint import joint_form, obstacle
+from certifier.bounds.loops import loop_transformed
+from certifier.bounds.product import ProductBound
+from certifier.box import Box
+from certifier.certificates import Constants, tighter
+from certifier.documents import Task
+from certifier.errors import NotProved
+from certifier.flow import Network
+from certifier.frequencies import method as frequency
+from certifier.portable.claims import ClaimedNorms
+from certifier.proof.rounding import mul_upper
+from certifier.ranges import with_ranges
+from certifier.tasks import with_loose_pairs
+from certifier.witness import Witness
+
+ROOM = 1.0 + 2.0**-20
+"""Constants are written this much above what was proved: another machine adds up in another order."""
+TOO_MUCH_ROOM = 1.0 + 2.0**-16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Claimed norms by digest, and a witness for each further method."""
+
+    norms: Mapping[str, float]
+    witnesses: Mapping[str, Witness]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proved:
+    """Constants, and how many claimed norms they rest on."""
+
+    constants: Constants
+    norms: int
+
+
+def written(constants: Constants) -> Constants:
+    """Proved constants as they are written into a document."""
+    return Constants(
+        upper=float(mul_upper(constants.upper, ROOM)),
+        outputs=None if constants.outputs is None else mul_upper(constants.outputs, ROOM),
+        pairs=None if constants.pairs is None else mul_upper(constants.pairs, ROOM),
+    )
+
+
+def prove(network: Network, evidence: Evidence, *, box: Box, task: Task) -> Proved:
+    """The constants that the evidence proves for the network inside of the box.
+
+    Raises: NotProved, UnsupportedNode.
+    """
+    norms = ClaimedNorms(evidence.norms)
+    network = with_ranges(network, box, norms.norm_upper)
+    product = ProductBound(network, norms)
+    constants, needed = product.constants(), 0
+    for name, witness in evidence.witnesses.items():
+        if name == "loop_transform":
+            apart = ClaimedNorms(evidence.norms)
+            further = ProductBound(loop_transformed(network), apart, expand_always=True).constants()
+            needed += apart.proved
+        elif name == frequency.METHOD:
+            further = frequency.check(network, witness, norms)
+        elif name == multipliers.METHOD:
+            if (reason := obstacle(network)) is not None:
+                raise NotProved(reason)
+            further = multipliers.check(joint_form(network, product.lipschitz_upper), witness)
+        else:
+            raise NotProved(f"there is no method {name!r}")
+        constants = tighter(constants, further)
+    if task == "classification" and constants.pairs is None:
+        constants = with_loose_pairs(constants, network.output_size)
+    return Proved(constants=constants, norms=norms.proved + needed)
+
+
+def difference(stated: Constants, proved: Constants) -> str | None:
+    """Why the stated constants do not follow from the proved ones, or are not those; None if all is well."""
+    tables = (
+        ("the constant of the whole network", np.array([stated.upper]), np.array([proved.upper])),
+        ("the constants of the outputs", stated.outputs, proved.outputs),
+        ("the constants of the pairs", stated.pairs, proved.pairs),
+    )
+    for name, claimed, known in tables:
+        if claimed is None and known is None:
+            continue
+        if claimed is None or known is None or claimed.shape != known.shape:
+            return f"{name} are not of the network's size"
+        # Written so that a NaN on either side fails.
+        if not (known <= claimed).all():
+            return f"{name}: smaller than what is proved"
+        if not (claimed <= mul_upper(known, TOO_MUCH_ROOM)).all():
+            return f"{name}: not those that the evidence proves"
+    return None

@@ -1,0 +1,121 @@
+"""certificate, model -> what holds: behind `lipcert verify`.  Nothing is searched, no engine runs, no torch is loaded.
+
+The model is read as at its certification, the network compared term by term, and every constant proved again from the
+document's evidence.  What the document says of tests, lower bounds and times is not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field
+
+from certifier.box import Box
+from certifier.choice import choose
+from certifier.documents import Arithmetic, Document
+from certifier.errors import CertificateRefused, CertifierError
+from certifier.flow import Network
+from certifier.limits import Limits
+from certifier.network import build_network
+from certifier.parts import InputParts
+from certifier.portable import document, evidence
+from certifier.portable.document import PortableCertificate
+from certifier.portable.envelope import is_envelope, open_envelope
+from certifier.portable.structure import described
+from certifier.portable.writing import versions
+from certifier.tasks import task_of
+
+
+class Verification(Document):
+    """What was proved again, and what it rests on."""
+
+    verdict: Literal["holds"] = "holds"
+    model_sha256: str
+    terms: int = Field(description="Terms of the network that agree with the document's.")
+    lipschitz_upper: float
+    methods: list[str] = Field(description="The methods whose evidence was needed.")
+    norms: int = Field(description="Spectral norms that were proved.")
+    multipliers: int = Field(description="Numbers that proofs were made with.")
+    arithmetic: Arithmetic
+    signed_by: str | None = Field(description="The key whose signature was checked; null: none was.")
+    assumptions: list[str]
+    notes: list[str]
+    certified_with: dict[str, str] = Field(description="Versions of the software that wrote the document.")
+    verified_with: dict[str, str] = Field(description="Versions of the software that proved it again.")
+    unchecked: list[str] = Field(description="What a verification cannot say.")
+
+
+UNCHECKED = [
+    "that an engine computes what the network says: its self-test ran when the model was certified",
+    "lower bounds, times and tests, which no radius rests on",
+]
+
+
+def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: Limits) -> Verification:
+    """Prove a certificate again for a model's bytes.
+
+    `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.
+    Raises: CertificateRefused at the first step that fails; any CertifierError if the model cannot be read.
+    """
+    signer = None
+    if is_envelope(data):
+        data, signer = open_envelope(data, keys)
+    elif keys:
+        raise CertificateRefused("signature", "a key is given, but the certificate is not signed")
+    certificate, stated, witnesses = document.from_bytes(data)
+    network = _network(certificate, model, limits)
+    claims = evidence.Evidence(norms=certificate.norms, witnesses=witnesses)
+    box = Box.of(certificate.options.input_box, InputParts.of(tuple(certificate.model.inputs)))
+    try:
+        proved = evidence.prove(network, claims, box=box, task=certificate.task)
+    except CertifierError as error:
+        raise CertificateRefused("proof", str(error)) from None
+    reason = evidence.difference(stated, proved.constants)
+    if reason is not None:
+        raise CertificateRefused("constants", reason)
+    return Verification(
+        model_sha256=certificate.model.sha256,
+        terms=len(network.terms),
+        lipschitz_upper=stated.upper,
+        methods=["product", *witnesses],
+        norms=proved.norms,
+        multipliers=sum(array.size for witness in witnesses.values() for array in witness.arrays.values()),
+        arithmetic=certificate.arithmetic,
+        signed_by=signer,
+        assumptions=certificate.assumptions,
+        notes=certificate.notes,
+        certified_with=certificate.versions,
+        verified_with=versions(),
+        unchecked=UNCHECKED,
+    )
+
+
+def _network(certificate: PortableCertificate, model: bytes, limits: Limits) -> Network:
+    """The network of the model, which is the certified one.
+
+    Raises: CertificateRefused if it is another.
+    """
+    digest = hashlib.sha256(model).hexdigest()
+    if digest != certificate.model.sha256:
+        raise CertificateRefused("model", f"it speaks of a model with digest {certificate.model.sha256}, not {digest}")
+    options = certificate.options
+    try:
+        chosen = choose(model, options=options, limits=limits)
+        network = build_network(chosen.graph, limits=limits, cut_head=options.task != "regression")
+        task, _ = task_of(network, options)
+    except CertifierError as error:
+        raise CertificateRefused("model", f"it is not read as it was: {error}") from error
+    said = (certificate.model.format, certificate.model.inputs, certificate.model.fixed_inputs)
+    if said != (chosen.format, list(chosen.inputs), list(chosen.fixed_inputs)):
+        raise CertificateRefused("model", "its format or inputs are others than the document says")
+    if (certificate.task, certificate.classes) != (task, network.output_size):
+        raise CertificateRefused("model", f"it is a {task} of {network.output_size} outputs")
+    terms = described(network)
+    for known, term in zip(certificate.network, terms, strict=False):
+        if known != term:
+            raise CertificateRefused("network", f"node {term.node!r} computes something else than the certified one")
+    if len(terms) != len(certificate.network):
+        raise CertificateRefused("network", f"it has {len(terms)} terms, not {len(certificate.network)}")
+    return network

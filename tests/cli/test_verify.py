@@ -1,0 +1,71 @@
+"""`lipcert certify --certificate` and `lipcert verify`: 0 and what was proved, or 1 and the step that failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from certifier.portable.envelope import key_id, sign
+from certifier.verification import Verification
+from tests.cli.conftest import Commands
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+@pytest.fixture
+def certificate(lipcert: Commands, tmp_path: Path) -> Path:
+    path = tmp_path / "digits.certificate"
+    lipcert.json("certify", lipcert.model, "--seconds", 1, "--certificate", path)
+    return path
+
+
+@pytest.fixture
+def public_key(tmp_path: Path) -> Path:
+    path = tmp_path / "key.pem"
+    path.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def test_a_certificate_is_proved_again(lipcert: Commands, certificate: Path) -> None:
+    found = Verification.model_validate(lipcert.json("verify", certificate, lipcert.model))
+    assert found.verdict == "holds" and found.signed_by is None and found.methods[0] == "product" and found.norms > 3
+    table = lipcert.table("verify", certificate, lipcert.model)
+    for text in ("holds for this model", "not looked at", "A1:", "does not say"):
+        assert text in table
+
+
+def test_a_signature_is_demanded_by_naming_a_key(lipcert: Commands, certificate: Path, public_key: Path) -> None:
+    document, _ = lipcert.refused("verify", certificate, lipcert.model, "--public-key", public_key)
+    assert (document["error"], document["step"]) == ("certificate_refused", "signature")
+    certificate.write_bytes(sign(certificate.read_bytes(), KEY))
+    found = lipcert.json("verify", certificate, lipcert.model, "--public-key", public_key)
+    assert found["signed_by"] == key_id(KEY.public_key())
+
+
+def test_a_changed_certificate_or_model_is_refused(lipcert: Commands, certificate: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(Path(lipcert.model).read_bytes() + b"\n")
+    document, line = lipcert.refused("verify", certificate, other)
+    assert document["step"] == "model" and "digest" in line
+    data = bytearray(certificate.read_bytes())
+    data[-1] ^= 1
+    certificate.write_bytes(bytes(data))
+    document, line = lipcert.refused("verify", certificate, lipcert.model)
+    assert document["step"] == "document" and "changed" in line
+
+
+def test_files_that_cannot_be_used_are_named(lipcert: Commands, certificate: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    for named, arguments in (
+        ("'CERTIFICATE'", ("verify", none, lipcert.model)),
+        ("'MODEL'", ("verify", certificate, none)),
+        ("'--public-key'", ("verify", certificate, lipcert.model, "--public-key", none)),
+        ("'--certificate'", ("certify", lipcert.model, "--method", "product", "--certificate", none / "file")),
+    ):
+        result = lipcert(*arguments)
+        assert result.exit_code == 2 and named in result.stderr
+    document, _ = lipcert.refused("verify", certificate, lipcert.model, "--public-key", certificate)
+    assert document["error"] == "invalid_input"
