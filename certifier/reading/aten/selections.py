@@ -92,25 +92,13 @@ def embedding(
 
 @aten("index")
 def index(call: Call, self: object, indices: object) -> Ref:
-    """x[..., i, j, ...] for tensors of integers on neighbouring axes; several of them must be known."""
+    """x[..., i, j, ...] for tensors of integers or truth values; more than one tensor of integers must be known."""
     ref = call.tensor(self, "self")
     items = list(indices) if isinstance(indices, (list, tuple)) else [indices]
     axes = [axis for axis, item in enumerate(items) if item is not None]
-    given = [call.tensor(items[axis], "an index") for axis in axes]
-    if not axes or axes[-1] - axes[0] != len(axes) - 1 or any(item.dtype not in INTEGERS for item in given):
-        raise call.refuse("is supported for tensors of integers on neighbouring axes")
-    if len(given) == 1:
-        return call.emit("Gather", [ref, given[0]], {"axis": axes[0]})
-    first, last = axes[0], axes[-1] + 1
-    sizes = ref.shape[first:last]
-    known = np.broadcast_arrays(*(call.known(item, "an index") for item in given))
-    call.emitter.limits.demand("elements", known[0].size, call.where)
-    for places, size in zip(known, sizes, strict=True):
-        if places.size and not (-size <= places.min() and places.max() < size):
-            raise call.refuse(f"an index is outside an axis of {size}")
-    flat = np.ravel_multi_index([places % size for places, size in zip(known, sizes, strict=True)], sizes)
-    joined = call.reshape(ref, (*ref.shape[:first], math.prod(sizes), *ref.shape[last:]))
-    return gathered(call, joined, first, flat)
+    if len(axes) == 1 and (only := call.tensor(items[axes[0]], "an index")).dtype in INTEGERS[1:]:
+        return call.emit("Gather", [ref, only], {"axis": axes[0]})
+    return gathered(call, call.reshape(ref, (ref.size,)), 0, _places(call, ref, items))
 
 
 @aten(
@@ -210,19 +198,41 @@ def stack(call: Call, tensors: object, dim: object = 0) -> Ref:
 
 @aten("index_put", "_unsafe_index_put")
 def index_put(call: Call, self: object, indices: object, values: object, accumulate: object = False) -> Ref:
-    """`self` with values written, or added, where known tensors of integers on the first axes point."""
+    """`self` with values written, or added, where known tensors of integers or truth values point."""
     ref, part = call.tensor(self, "self"), call.tensor(values, "values")
-    given = [call.tensor(item, "an index") for item in indices] if isinstance(indices, (list, tuple)) else []
-    if not given or any(item.dtype not in INTEGERS for item in given):
-        raise call.refuse("is supported for tensors of integers on the first axes")
-    known = np.broadcast_arrays(*(call.known(item, "an index") for item in given))
-    call.emitter.limits.demand("elements", known[0].size * len(known), call.where)
-    shape = (*known[0].shape, *ref.shape[len(known) :])
-    if part.shape != shape:
-        part = call.emit("Expand", [part, call.integers_constant(shape, "shape")])
-    places = call.constant(np.stack(known, axis=-1), "int64", "places")
+    places = _places(call, ref, indices)
+    if part.shape != places.shape:
+        part = call.emit("Expand", [part, call.integers_constant(places.shape, "shape")])
+    rows = call.reshape(call.cast(part, ref.dtype), (places.size,))
     attributes = {"reduction": "add"} if call.flag(accumulate, "accumulate") else {}
-    return call.emit("ScatterND", [ref, places, call.cast(part, ref.dtype)], attributes)
+    flat = call.reshape(ref, (ref.size,))
+    targets = call.constant(places.reshape(-1, 1), "int64", "places")
+    return call.reshape(call.emit("ScatterND", [flat, targets, rows], attributes), ref.shape)
+
+
+def _places(call: Call, ref: Ref, indices: object) -> np.ndarray:
+    """The flat places of `ref[indices]`, in its shape."""
+    items: list[slice | np.ndarray] = []
+    for item in indices if isinstance(indices, (list, tuple)) else [indices]:
+        known = None if item is None else call.known(item, "an index")
+        if known is None:
+            items.append(slice(None))
+        elif known.dtype == bool and known.ndim:
+            if known.shape != ref.shape[len(items) : len(items) + known.ndim]:
+                raise call.refuse(f"a mask of shape {known.shape} does not fit {ref.shape}")
+            items.extend(np.nonzero(known))
+        elif known.dtype.name in INTEGERS[1:]:
+            # Of uint8 nobody can tell whether it counts or masks.
+            items.append(known)
+        else:
+            raise call.refuse("is supported for tensors of integers and truth values")
+    counts = [item for item in items if isinstance(item, np.ndarray)]
+    if not counts or len(items) > ref.rank:
+        raise call.refuse("needs indices of some of the axes")
+    whole = [size for axis, size in enumerate(ref.shape) if axis >= len(items) or isinstance(items[axis], slice)]
+    shape = np.broadcast_shapes(*(item.shape for item in counts))
+    call.emitter.limits.demand("elements", math.prod(shape) * math.prod(whole), call.where)
+    return np.arange(ref.size).reshape(ref.shape)[tuple(items)]
 
 
 @aten("slice_scatter")
@@ -235,17 +245,25 @@ def slice_scatter(
     end: object = None,
     step: object = 1,
 ) -> Ref:
-    """`self` with a consecutive part along one axis replaced by `src`."""
+    """`self` with every `step`-th entry from `start` to `end` along one axis replaced by `src`."""
     ref, part = call.tensor(self, "self"), call.tensor(src, "src")
-    axis = call.axis(dim, ref.rank)
+    axis, stride = call.axis(dim, ref.rank), call.integer(step, "step")
     first = None if start is None else call.integer(start, "start")
     last = None if end is None else call.integer(end, "end")
-    low, high, _ = slice(first, last).indices(ref.shape[axis])
-    expected = (*ref.shape[:axis], high - low, *ref.shape[axis + 1 :])
-    if call.integer(step, "step") != 1 or high <= low or part.shape != expected:
-        raise call.refuse("is supported for consecutive entries and a source of their shape")
-    before, after = sliced(call, ref, axis, 0, low), sliced(call, ref, axis, high, ref.shape[axis])
-    pieces = [before] * (low > 0) + [call.cast(part, ref.dtype)] + [after] * (high < ref.shape[axis])
+    if stride < 1:
+        raise call.refuse("a step below 1 is not supported")
+    size = ref.shape[axis]
+    low, high, _ = slice(first, last).indices(size)
+    places = range(low, high, stride)
+    if not places or part.shape != (*ref.shape[:axis], len(places), *ref.shape[axis + 1 :]):
+        raise call.refuse("needs a source of the shape of what it replaces")
+    part = call.cast(part, ref.dtype)
+    if stride > 1:
+        order = np.arange(size)
+        order[places] = size + np.arange(len(places))
+        return gathered(call, call.emit("Concat", [ref, part], {"axis": axis}), axis, order)
+    before, after = sliced(call, ref, axis, 0, low), sliced(call, ref, axis, high, size)
+    pieces = [before] * (low > 0) + [part] + [after] * (high < size)
     return pieces[0] if len(pieces) == 1 else call.emit("Concat", pieces, {"axis": axis})
 
 

@@ -1,12 +1,17 @@
 """Which names of an exported program may share memory, so that what is written in place reaches all of them.
 
 The program names a value once; a write in place gives the new value a new name, and every older name of the same
-memory would read it too.  Names that cannot be told to be whole and equal are refused if they are read again.
+memory would read it too.  What a view shows is taken from its source again; names of which nobody can tell how they
+lie in the memory are refused if they are read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import replace
+
+from certifier.reading.aten.views import View, written
+from certifier.reading.emitting import Emitter, Ref
 
 
 class Memory:
@@ -41,3 +46,65 @@ class Memory:
     def others(self, name: str) -> set[str]:
         """The other names of the memory of `name`."""
         return self._names[self._places[name]] - {name}
+
+
+class Views:
+    """Which name is a view of which other one, and which of them have to be looked at again."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, tuple[str, View | None, str]] = {}
+        self._lookers: dict[str, set[str]] = {}
+        self._stale = set[str]()
+
+    def add(self, names: Sequence[str], source: str, view: View | None, *, several: bool, where: str) -> None:
+        """Each name is what `view` shows of `source`, or, with None, all of it; `several`: each is one of its parts."""
+        for part, name in enumerate(names):
+            shown = replace(view, part=part) if view is not None and several else view
+            self._sources[name] = (source, shown, where)
+            self._lookers.setdefault(self._base(source)[0], set()).add(name)
+
+    def renew(self, name: str, values: MutableMapping[str, object], emitter: Emitter) -> None:
+        """Take the value of `name` from its source again, if something was written there.
+
+        Raises: what `lower` raises.
+        """
+        stale: list[str] = []
+        while name in self._stale:
+            stale.append(name)
+            name = self._sources[name][0]
+        for each in reversed(stale):
+            source, view, where = self._sources[each]
+            ref = values[source]
+            assert isinstance(ref, Ref)
+            values[each] = ref if view is None else view.of(emitter, ref, where)
+            self._stale.discard(each)
+
+    def written(
+        self, target: str, value: Ref, values: MutableMapping[str, object], place: tuple[Emitter, str, str]
+    ) -> set[str]:
+        """The value that was written to `target` in all names that are known to see it; those names.
+
+        Raises: UnsupportedNode, and what `lower` raises.
+        """
+        emitter, operator, where = place
+        base, path = self._base(target)
+        if path:
+            old = values[base]
+            assert isinstance(old, Ref)
+            values[base] = written(emitter, old, path, value, operator=operator, where=where)
+        else:
+            values[base] = value
+        lookers = self._lookers.get(base, set())
+        self._stale |= lookers
+        values[target] = value
+        self._stale -= {base, target}
+        return lookers | {base, target}
+
+    def _base(self, name: str) -> tuple[str, list[View]]:
+        """The name that is a view of no other, and the views from there to `name`."""
+        path: list[View] = []
+        while name in self._sources:
+            name, view, _ = self._sources[name]
+            if view is not None:
+                path.append(view)
+        return name, path[::-1]

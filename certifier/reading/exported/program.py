@@ -10,10 +10,11 @@ from certifier.errors import MalformedModel, UnsupportedNode
 from certifier.reading import quantised
 from certifier.reading.aten import registry
 from certifier.reading.aten.table import lower, unknown
+from certifier.reading.aten.views import VIEWS, View
 from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.exported.archive import Json, mapping, sequence, text
 from certifier.reading.exported.arguments import SCALAR_FUNCTIONS, argument, names, output_names
-from certifier.reading.exported.memory import Memory
+from certifier.reading.exported.memory import Memory, Views
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(\w{1,128})\.\w{1,128}")
 _PASSES_THROUGH = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -29,6 +30,7 @@ class Program:
     depth: int = 0
     values: dict[str, object] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    views: Views = field(default_factory=Views)
 
     def define(self, name: str, value: object) -> None:
         """`name` stands for `value` from here on; a name stands for one value only."""
@@ -40,6 +42,7 @@ class Program:
         """The value called `name`."""
         if name not in self.values:
             raise MalformedModel(f"the exported program reads {name!r}, which nothing before it computes")
+        self.views.renew(name, self.values, self.emitter)
         return self.values[name]
 
     def run(self) -> None:
@@ -75,6 +78,11 @@ class Program:
             self._write(owner, flat, result, (operator, where), last_read, position)
         elif registry.shares_memory(operator) and owner is not None:
             self.memory.share(flat, owner)
+            if operator in VIEWS and self._reads_one_tensor(inputs) and isinstance(positional[0], Ref):
+                several = isinstance(result, (list, tuple))
+                if not several or len(flat) == len(result):
+                    view = View(operator=operator, arguments=positional[1:], keywords=keywords, part=None)
+                    self.views.add(flat, owner, view, several=several, where=where)
         else:
             self.memory.fresh(flat)
 
@@ -85,6 +93,10 @@ class Program:
                 if isinstance(self.values.get(name), Ref):
                     return name
         return None
+
+    def _reads_one_tensor(self, inputs: list[Json]) -> bool:
+        read = [name for item in inputs for name in names(item.get("arg"))]
+        return sum(isinstance(self.values.get(name), Ref) for name in read) == 1
 
     def _arguments(self, inputs: list[Json], where: str) -> tuple[list[object], dict[str, object]]:
         positional: list[object] = []
@@ -136,13 +148,15 @@ class Program:
         if changed and self.memory.is_kept(target):
             raise UnsupportedNode(where, operator, "changes a parameter, a buffer or a value of an outer program")
         if changed:
-            for name in sorted(self.memory.others(target)):
+            assert isinstance(result, Ref)
+            known = self.views.written(target, result, self.values, (self.emitter, operator, where))
+            for name in sorted(self.memory.others(target) - known):
                 if last_read.get(name, -1) > position and name not in results:
                     raise UnsupportedNode(
                         where, operator, f"writes in place to what {name!r}, which is read again, may be a view of"
                     )
-            self.values[target] = result
         self.memory.share(results, target)
+        self.views.add(results, target, None, several=False, where=where)
 
     def _call(self, inputs: list[Json], outputs: list[object], where: str, target: str) -> None:
         """Follow a sub-graph that only changes how gradients are kept; under autocast, only if it is switched off."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from certifier.errors import InvalidInput, ResourceLimitExceeded, UnsupportedNode
 from certifier.reading.aten.registry import INTEGERS, SCALAR_TYPES
 from certifier.reading.aten.table import lower
+from certifier.reading.aten.views import VIEWS, View, written
 from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.torchscript import scalars
 from certifier.reading.torchscript.values import FRESH, Cell, Device, Memory
@@ -131,13 +133,34 @@ class Operators:
         """
         if cell is self.pending:
             raise missing_shape(f"{operator} at {where} depends on it")
-        return cell.read(where, operator)
+        base, path = _lineage(cell, until=lambda each: not each.is_stale)
+        ref = base.read(where, operator)
+        for seen, view in path:
+            self._count(where)
+            ref = view.of(self.emitter, ref, where)
+            seen.renew(ref)
+        return ref
+
+    def _count(self, where: str) -> None:
+        self._calls += 1
+        self.emitter.limits.demand("nodes", self._calls, where)
+
+    def _write(self, target: Cell, value: Ref, where: str, operator: str) -> None:
+        """Give a tensor a value, and whatever it is a view of the value that this leaves there."""
+        base, path = _lineage(target, until=lambda each: False)
+        if base is target:
+            target.write(value, where, operator)
+            return
+        self._calls += len(path)
+        self._count(where)
+        old, views = self.read(base, where, operator), [view for _, view in path]
+        target.write(value, where, operator)
+        base.renew(written(self.emitter, old, views, value, operator=operator, where=where))
 
     def _lowered(
         self, name: str, arguments: Sequence[object], keywords: Mapping[str, object], cells: list[Cell], where: str
     ) -> object:
-        self._calls += 1
-        self.emitter.limits.demand("nodes", self._calls, where)
+        self._count(where)
         if keywords.get("out") is not None:
             raise UnsupportedNode(where, name, "writes into a tensor that it is given")
         given = [self._plain(item, name, where) for item in arguments]
@@ -149,8 +172,10 @@ class Operators:
         if name.endswith("_") and not name.endswith("__"):
             if not cells or cells[0] is not arguments[0] or not isinstance(result, Ref):
                 raise UnsupportedNode(where, name, "changes something that is no tensor of its own")
-            cells[0].write(result, where, name)
+            self._write(cells[0], result, where, name)
             return cells[0]
+        if name in VIEWS and len(cells) == 1 and cells[0] is arguments[0]:
+            return _viewed(result, cells[0], View(operator=name, arguments=given[1:], keywords=named, part=None))
         unchanged = isinstance(result, Ref) and any(result.name == ref.name for ref in refs)
         return self.wrap(result, cells if unchanged or name not in FRESH else [])
 
@@ -163,7 +188,7 @@ class Operators:
             new = lower(self.emitter, "expand", [new, list(old.shape)], {}, where=where)
         if not isinstance(new, Ref):
             raise UnsupportedNode(where, "copy_", "copies something that is no tensor")
-        target.write(new, where, "copy_")
+        self._write(target, new, where, "copy_")
         return target
 
     def _query(self, name: str, cell: Cell, rest: Sequence[object], where: str) -> tuple[bool, object]:
@@ -226,6 +251,23 @@ class Operators:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         raise UnsupportedNode(where, name, "is given something that is neither a tensor nor a number")
+
+
+def _lineage(cell: Cell, *, until: Callable[[Cell], bool]) -> tuple[Cell, list[tuple[Cell, View]]]:
+    """The tensor that `cell` is a view of, and the views on the way to it; no further than where `until` holds."""
+    path: list[tuple[Cell, View]] = []
+    while cell.origin is not None and not until(cell):
+        path.append((cell, cell.origin[1]))
+        cell = cell.origin[0]
+    return cell, path[::-1]
+
+
+def _viewed(value: object, source: Cell, view: View) -> object:
+    """What an operator of `VIEWS` gives, as code sees it."""
+    if isinstance(value, (list, tuple)):
+        return [_viewed(item, source, replace(view, part=part)) for part, item in enumerate(value)]
+    assert isinstance(value, Ref)
+    return Cell(value, source.memories, (source, view))
 
 
 def convert(kind: type | None, number: int | float | bool, where: str) -> int | float | bool:

@@ -1,7 +1,8 @@
 """The values that TorchScript code computes with, and which tensors share memory.
 
-An operator that writes into a tensor gives it a new value, which every name of that tensor sees.  A view of it would
-see the change too; here such a view becomes unreadable instead, so that no stale value is ever used.
+An operator that writes into a tensor gives it a new value, which every name of that tensor sees.  A view sees the
+change too: what it shows is taken from its source again (`certifier.reading.aten.views`).  What only may be a view
+becomes unreadable instead, so that no stale value is ever used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from certifier.errors import UnsupportedNode
+from certifier.reading.aten.views import View
 from certifier.reading.emitting import Ref
 from certifier.reading.torchscript.code import Definition
 from certifier.reading.torchscript.pickle import Stub
@@ -30,13 +32,13 @@ class Memory:
 class Cell:
     """A tensor as names refer to it: its present value, and the memories it may lie in as of its last change.
 
-    `ref` is None for the model's input as long as its shape is not known.
+    `ref` is None for the model's input as long as its shape is not known; `origin` is what it is a view of, and how.
     """
 
-    __slots__ = ("_seen", "ref")
+    __slots__ = ("_seen", "origin", "ref")
 
-    def __init__(self, ref: Ref | None, memories: Iterable[Memory]) -> None:
-        self.ref = ref
+    def __init__(self, ref: Ref | None, memories: Iterable[Memory], origin: tuple[Cell, View] | None = None) -> None:
+        self.ref, self.origin = ref, origin
         self._seen = {memory: memory.writes for memory in memories}
 
     @property
@@ -44,12 +46,22 @@ class Cell:
         """The memories that this tensor may lie in."""
         return tuple(self._seen)
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the memory was written through another tensor since this one was last looked at."""
+        return any(memory.writes != count for memory, count in self._seen.items())
+
+    def renew(self, ref: Ref) -> None:
+        """The value after what was written through another tensor."""
+        self.ref = ref
+        self._seen = {memory: memory.writes for memory in self._seen}
+
     def read(self, where: str, operator: str) -> Ref:
         """The present value.
 
         Raises: UnsupportedNode if the memory was written through another view of it.
         """
-        if any(memory.writes != count for memory, count in self._seen.items()):
+        if self.is_stale:
             raise UnsupportedNode(
                 where, operator, "reads a tensor that was changed through a view of it; avoid in-place assignment"
             )
@@ -132,7 +144,8 @@ FRESH = frozenset(
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d baddbmm
     batch_norm bmm cat celu clamp clamp_max clamp_min clone cos constant_pad_nd conv1d conv2d conv3d _convolution
     conv_transpose1d conv_transpose2d conv_transpose3d convolution cumsum div dot elu embedding erf exp full gelu glu
-    group_norm hardshrink hardsigmoid hardswish hardtanh instance_norm layer_norm leaky_relu linear log log_sigmoid
+    gather group_norm hardshrink hardsigmoid hardswish hardtanh index index_put index_select
+    instance_norm layer_norm leaky_relu linear log log_sigmoid
     log_softmax log1p max_pool1d max_pool2d max_pool3d maximum mean minimum mish mm mul mv native_layer_norm neg norm
     ones matmul pow prelu reciprocal relu relu6 repeat rms_norm rsqrt rsub scaled_dot_product_attention selu
     sigmoid silu sin softmax softplus softshrink softsign sqrt square stack sub sum tan tanh threshold true_divide
