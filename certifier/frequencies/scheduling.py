@@ -151,8 +151,14 @@ class _Scheduling:
         entries += [(operation.output, operation.parts) for operation in group]
         self._linear(entries, group[0].strides)
         for operation in group:
-            self.needed.append((self.stride, operation.reach))
+            self._need(self.stride, operation.reach)
             self.pending.remove(operation)
+
+    def _need(self, stride: tuple[int, ...], reach: tuple[int, ...]) -> None:
+        """The torus at this level has to hold `reach`; one that was left for a single point holds nothing else."""
+        if self.is_point and math.prod(reach) > 1:
+            raise NotCovered("more than the point of a torus of one point is read")
+        self.needed.append((stride, reach))
 
     def _linear(self, entries: list[tuple[Signal, tuple[Part, ...]]], strides: tuple[int, ...] | None) -> None:
         columns = dict(zip(map(id, self.state), _starts(self.state), strict=True))
@@ -204,7 +210,7 @@ class _Scheduling:
         strides = group[0].strides
         reach = reduce(lambda a, b: tuple(map(max, a, b)), (operation.reach for operation in group))
         before = self.stride
-        self.needed.append((before, reach))
+        self._need(before, reach)
         if strides is None:
             self.is_point = True
         else:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from certifier.frequencies.lowering import lower
-from certifier.frequencies.maps import Part
-from certifier.frequencies.recording import Cut, Slope
+from certifier.frequencies.maps import Map, Part
+from certifier.frequencies.recording import Cut, Lowered, Slope
 from certifier.frequencies.scheduling import scheduled
-from certifier.frequencies.views import NotCovered, Signal
+from certifier.frequencies.views import NotCovered, Signal, View
 from tests.building import Model
 from tests.certifier.on_tori import network_of, no_norm
 
@@ -93,3 +93,22 @@ def test_what_two_branches_read_at_different_resolutions_is_refused():
     model.add("Concat", small, large, axis=1)
     with pytest.raises(NotCovered):
         scheduled(lower(network_of(model), "x", no_norm))
+
+
+def test_a_torus_of_one_point_holds_no_neighbours():
+    start, output = (Signal(1, (1,), is_clean=True, is_point=True) for _ in range(2))
+    kernel, offsets = np.array([[[-1.0, 1.0]]]), np.array([[-1], [0]])
+    part = Part(source=start, kernel=kernel, offsets=offsets, relative_error=0.0)
+    reading = Map(output=output, parts=(part,), strides=(1,), reach=(2,))
+    lowered = Lowered(origin="x", start=start, operations=(reading,), output=View(output, None), cuts=())
+    with pytest.raises(NotCovered, match="one point"):
+        scheduled(lowered)
+
+
+def test_a_padded_point_behind_a_crop_goes_by_the_norm_of_its_convolution():
+    model = Model(1, 3, 3, opset=20)
+    model.then("Conv", np.ones((1, 1, 3, 3)), pads=[1, 1, 1, 1])
+    model.then("Slice", np.array([1, 1]), np.array([2, 2]), np.array([2, 3]))
+    model.then("Conv", np.ones((1, 1, 3, 3)), pads=[1, 1, 1, 1])
+    lowered = lower(network_of(model), "x", lambda operator, name: 7.0)
+    assert len(lowered.cuts) == 1

@@ -138,6 +138,18 @@ def test_a_convolution_behind_a_convolution_reads_zeros_outside():
     assert truth * (1 - 1e-6) <= constants.upper <= 2.5 * truth
 
 
+@pytest.mark.parametrize(("pad", "square"), [(1, 1.0), (2, 2.0)])
+def test_what_lies_around_a_point_that_was_cropped_is_zero(pad, square):
+    """On a torus of one point all taps meet in the point itself: these would add up to nothing."""
+    kernel = np.zeros((1, 1, 3, 3))
+    kernel[0, 0, 1] = [-1.0, 1.0, 0.0]
+    model = Model(1, 3, 3, opset=20)
+    model.then("Slice", np.array([1, 1]), np.array([2, 2]), np.array([2, 3]))
+    model.then("Conv", kernel, pads=[pad] * 4)
+    _, constants, _ = proved(model)
+    assert square <= constants.upper**2 <= square * (1 + 1e-9)
+
+
 def test_an_output_that_is_given_twice_counts_twice():
     model = Model(1, 1, 4)
     model.then("Conv", np.array([[[[1.0, 0.0]]]]), pads=[0, 0, 0, 1])

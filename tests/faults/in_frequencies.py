@@ -30,6 +30,20 @@ FAULTS = (
         tests=(LOWERING,),
     ),
     Fault(
+        name="zeros around a single point are read on its torus",
+        file="certifier/frequencies/recording.py",
+        old="if reading.outside and view.signal.is_point:",
+        new="if False:",
+        tests=(CUTS,),
+    ),
+    Fault(
+        name="a torus of one point holds whatever is read",
+        file="certifier/frequencies/scheduling.py",
+        old="        if self.is_point and math.prod(reach) > 1:",
+        new="        if False:",
+        tests=(CUTS,),
+    ),
+    Fault(
         name="a mask does not widen the slopes",
         file="certifier/frequencies/recording.py",
         old="lower, upper = np.minimum(lower, 0.0), np.maximum(upper, 0.0)",
