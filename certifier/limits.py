@@ -15,7 +15,7 @@ class Limits:
     """
 
     model_bytes: int = 640 * 2**20
-    """Admits VGG-16 and VGG-19 in single precision (554 and 575 MB), whose certification peaks at about 5 GiB."""
+    """Admits VGG-16 and VGG-19 in single precision (554 and 575 MB), whose certification peaks below 6 GiB."""
     nodes: int = 20_000
     elements: int = 256 * 2**20
     """All constants of the model together, after folding."""

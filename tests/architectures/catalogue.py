@@ -59,7 +59,7 @@ def _randomise(layer: nn.BatchNorm2d) -> None:
 
 NARROW: Mapping[str, Architecture] = {
     "ResNet-18": Architecture(
-        make=lambda: ResNet([2, 2, 2], bottleneck=False, width=4, classes=10), shape=(1, 3, 24, 24)
+        make=lambda: ResNet([2, 1, 1], bottleneck=False, width=4, classes=10), shape=(1, 3, 16, 16)
     ),
     "ResNet-50": Architecture(make=lambda: ResNet([1, 2], bottleneck=True, width=4, classes=10), shape=(1, 3, 16, 16)),
     "VGG-16": Architecture(
@@ -71,7 +71,7 @@ NARROW: Mapping[str, Architecture] = {
         ),
         shape=(1, 3, 16, 16),
     ),
-    "DenseNet-121": Architecture(make=lambda: DenseNet([2, 3, 2], growth=4, classes=10), shape=(1, 3, 24, 24)),
+    "DenseNet-121": Architecture(make=lambda: DenseNet([2, 2, 2], growth=4, classes=10), shape=(1, 3, 16, 16)),
     "EfficientNet-B0": Architecture(
         make=lambda: Mobile(
             narrowed(EFFICIENTNET_B0[:3], 8), stem=4, last=32, classes=10, activation=nn.SiLU, excite=True
