@@ -22,10 +22,11 @@ import numpy as np
 
 from benchmarks.references import GLORO, reference_checks
 from benchmarks.tables import markdown
-from certifier.certification import certify, unpack_constants
+from certifier.certification import certify
 from certifier.documents import CertifyOptions
 from certifier.errors import CertifierError
 from certifier.limits import Limits
+from certifier.packing import unpack_constants
 from certifier.search.state import Seal, SearchState
 
 ROOT = Path(__file__).resolve().parents[1]

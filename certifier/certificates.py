@@ -2,7 +2,8 @@
 
 With margin_j = f_t(x) - f_j(x) > L_tj * r for every j != t, no x' with ||x' - x|| <= r gets another class: so the
 radius is min_j margin_j / L_tj, rounded strictly down.  L_tj is the constant of f_t - f_j, never that of the whole
-logit vector.
+logit vector.  For an engine that rounds, the margin loses what rounding can take from it anywhere in the ball,
+fixed_tj + growth_tj r, so that (margin_j - fixed_tj) / (L_tj + growth_tj) takes its place (`certifier.proof.drifts`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.proof.drifts import DriftsAt
 from certifier.proof.rounding import add_upper, mul_upper
 
 Floats = NDArray[np.float64]
@@ -64,8 +66,11 @@ class Decisions:
 
 
 NOT_FINITE = "the logits are not finite"
+AT_THRESHOLD = "the logit is at the threshold"
 TIED = "the two largest logits are tied"
 WITHIN_ROUNDING = "the margin is within the rounding error of computing it"
+WITHIN_DRIFT = "the margin is within the rounding error of the engine"
+MAY_OVERFLOW = "a number inside of the engine could overflow"
 TOO_SMALL = "the margin is too small for a positive radius"
 
 
@@ -82,8 +87,8 @@ def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:
     return np.asarray(np.where((margin_lower > 0) & (below > 0), np.minimum(below, LARGEST), 0.0))
 
 
-def decide(logits: Floats, stray: Floats, pairs: Floats) -> Decisions:
-    """The class of every row and its certified radius.
+def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None) -> Decisions:
+    """The class of every row and its certified radius: in exact arithmetic, or in that of which `drifts` speak.
 
     `logits` are computed values and |exact - logits| <= stray entrywise.  Ties, NaN, infinite logits and margins that
     rounding could hide get radius 0.
@@ -103,21 +108,45 @@ def decide(logits: Floats, stray: Floats, pairs: Floats) -> Decisions:
         allowance = add_upper(stray, stray[count, label][:, None])
         margin_lower = np.nextafter(gaps - allowance, -np.inf)
     margin_lower = np.asarray(np.where(np.isfinite(margin_lower), margin_lower, -np.inf))
-    radii = strictly_below(margin_lower, pairs[label])
+    fixed, growth, room = (0.0, 0.0, np.inf) if drifts is None else (*drifts.pairs(label), drifts.room())
+    left, radii = _radii(margin_lower, pairs[label], fixed, growth)
     radii[count, label] = LARGEST
-    margin_lower[count, label] = np.inf
-    radius = np.where(finite, radii.min(axis=1), 0.0)
-    reasons = np.select(
-        [~finite, margin == 0.0, margin_lower.min(axis=1) <= 0, radius == 0.0],
-        [NOT_FINITE, TIED, WITHIN_ROUNDING, TOO_SMALL],
-        default="",
-    )
-    return Decisions(
-        label=label, runner_up=runner_up, margin=margin, radius=radius, because=[str(text) or None for text in reasons]
-    )
+    margin_lower[count, label] = left[count, label] = np.inf
+    radius = np.where(finite, np.minimum(radii.min(axis=1), room), 0.0)
+    lowest, left = margin_lower.min(axis=1), left.min(axis=1)
+    reasons = _reasons(finite, lowest, left, radius, room, ties=[(margin == 0.0, TIED)])
+    return Decisions(label=label, runner_up=runner_up, margin=margin, radius=radius, because=reasons)
 
 
-def decide_binary(logits: Floats, stray: Floats, threshold: tuple[float, float], upper: float) -> Decisions:
+def _radii(margin_lower: Floats, constants: Floats, fixed: Floats | float, growth: Floats | float) -> tuple:
+    """What drifting leaves of the margins, and the radii it leaves: r with constant r < margin - fixed - growth r."""
+    if np.ndim(fixed) == 0:
+        return margin_lower.copy(), strictly_below(margin_lower, constants)
+    with np.errstate(invalid="ignore"):
+        left = np.nextafter(margin_lower - fixed, -np.inf)
+    left = np.where(np.isfinite(left), left, -np.inf)
+    return left, strictly_below(left, add_upper(constants, growth))
+
+
+def _reasons(
+    finite: NDArray[np.bool_],
+    lowest: Floats,
+    left: Floats,
+    radius: Floats,
+    room: Floats | float,
+    *,
+    ties: list[tuple[NDArray[np.bool_], str]],
+) -> list[str | None]:
+    """Why each radius is 0; None where it is not."""
+    known = [(~finite, NOT_FINITE), *ties, (lowest <= 0, WITHIN_ROUNDING)]
+    known += [(np.asarray(room <= 0) & finite, MAY_OVERFLOW), (left <= 0, WITHIN_DRIFT), (radius == 0.0, TOO_SMALL)]
+    chosen = np.select([where for where, _ in known], [text for _, text in known], default="")
+    return [str(text) or None for text in chosen]
+
+
+def decide_binary(
+    logits: Floats, stray: Floats, threshold: tuple[float, float], upper: float, drifts: DriftsAt | None
+) -> Decisions:
     """The side of the threshold that every row's logit is on, and its certified radius |f - theta| / L.
 
     `threshold` is theta as computed with a bound of its own rounding error.  Shapes: logits and stray [B].
@@ -130,15 +159,13 @@ def decide_binary(logits: Floats, stray: Floats, threshold: tuple[float, float],
     with np.errstate(over="ignore", invalid="ignore"):
         margin_lower = np.nextafter(np.nextafter(margin, -np.inf) - add_upper(stray, theta_stray), -np.inf)
     margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
-    radius = np.where(finite, strictly_below(margin_lower, np.full_like(margin_lower, upper)), 0.0)
-    reasons = np.select(
-        [~finite, margin == 0.0, margin_lower <= 0, radius == 0.0],
-        [NOT_FINITE, "the logit is at the threshold", WITHIN_ROUNDING, TOO_SMALL],
-        default="",
-    )
-    return Decisions(
-        label=label, runner_up=1 - label, margin=margin, radius=radius, because=[str(text) or None for text in reasons]
-    )
+    fixed, growth, room = 0.0, 0.0, np.inf
+    if drifts is not None:
+        (fixed, growth), room = (each[:, 0] for each in drifts.outputs()), drifts.room()
+    left, radii = _radii(margin_lower, np.full_like(margin_lower, upper), fixed, growth)
+    radius = np.where(finite, np.minimum(radii, room), 0.0)
+    reasons = _reasons(finite, margin_lower, left, radius, room, ties=[(margin == 0.0, AT_THRESHOLD)])
+    return Decisions(label=label, runner_up=1 - label, margin=margin, radius=radius, because=reasons)
 
 
 def output_reach(constants: Constants, distance_upper: float, count: int) -> Floats:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import json
 import math
 import operator
 import time
@@ -19,8 +17,6 @@ from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.choice import choose
 from certifier.documents import (
-    REAL_ARITHMETIC,
-    Arithmetic,
     Certificate,
     CertifyOptions,
     LipschitzBound,
@@ -30,15 +26,20 @@ from certifier.documents import (
     Task,
     TensorDescription,
 )
-from certifier.engine import Engine, engine_name
+from certifier.engine import Engine
+from certifier.errors import NotProved
+from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.ladder import Climb, Wish, climb
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
+from certifier.packing import pack_constants
 from certifier.parts import InputParts
 from certifier.portable.writing import portable
-from certifier.proof.execution import Gain, Gains
+from certifier.proof.drifting import NoDrift, drifts
+from certifier.proof.drifts import Drifts
+from certifier.proof.execution import Gains
 from certifier.ranges import with_ranges
 from certifier.search.attack import probe_inputs, stretch_search
 from certifier.search.hints import CarriedVectors
@@ -124,6 +125,8 @@ def certify(
     if task == "classification" and constants.pairs is None:
         constants = with_loose_pairs(constants, network.output_size)
     gains = bound.gains()
+    execution = Execution.of(options.arithmetic, network)
+    drifting, because = _drifts(network, execution, gains, norms)
 
     progress("searching from below", 0.75)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
@@ -137,7 +140,15 @@ def certify(
     decider = Decider(task=task, constants=constants, threshold=options.threshold or 0.5)
     self_test = run_self_test(
         Subject(
-            network=network, engine=engine, decider=decider, gains=gains, box=box, lower=lower, upper=constants.upper
+            network=network,
+            engine=engine,
+            decider=decider,
+            gains=gains,
+            drifts=drifting,
+            is_evaluated=execution.is_evaluated,
+            box=box,
+            lower=lower,
+            upper=constants.upper,
         ),
         probes,
     )
@@ -159,11 +170,11 @@ def certify(
         methods=_method_reports(climbed),
         pair_methods=_pair_methods(climbed, constants, task),
         layers=norms.reports(),
-        arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
+        arithmetic=execution.document(because),
         self_test=self_test,
         options=options,
         notes=_notes(network, task_notes, box),
-        engine=engine_name(),
+        engine=execution.engine,
         seconds=time.monotonic() - started,
     )
     needed = climbed.needed()
@@ -178,10 +189,27 @@ def certify(
     return CertifiedModel(
         certificate=certificate,
         served_model=served,
-        constants=pack_constants(constants, gains),
+        constants=pack_constants(constants, gains, drifting),
         portable=document,
         state=norms.state(climbed.parameters),
     )
+
+
+def _drifts(network: Network, execution: Execution, gains: Gains, norms: Norms) -> tuple[Drifts | None, str | None]:
+    """How far the execution drifts from the exact network; or none, for the exact network itself or with a reason."""
+    if execution.precisions is None:
+        return None, None
+    try:
+        drifting = drifts(
+            network,
+            gains=gains,
+            precisions=execution.precisions,
+            magnitude_of=norms.magnitude_upper,
+            norm_of=lambda operator: norms.norm_upper(operator, "readout"),
+        )
+    except (NoDrift, NotProved) as error:
+        return None, str(error)
+    return drifting, None
 
 
 def _winner(climbed: Climb) -> RungName:
@@ -236,38 +264,3 @@ def _describe_output(network: Network) -> TensorDescription:
     if network.input.batch_axis and shape and shape[0] == 1:
         shape[0] = None
     return TensorDescription(name=network.output, dtype=network.input.dtype, shape=shape)
-
-
-def pack_constants(constants: Constants, gains: Gains) -> bytes:
-    """The constants as npz bytes without pickles."""
-    arrays: dict[str, np.ndarray] = {"upper": np.array(constants.upper)}
-    if constants.outputs is not None:
-        arrays["outputs"] = constants.outputs
-    if constants.pairs is not None:
-        arrays["pairs"] = constants.pairs
-    # Names of tensors are the model's own and may be anything, so they are kept as data, never as keys.
-    arrays["gain_outputs"] = np.frombuffer(json.dumps(list(gains)).encode(), dtype=np.uint8)
-    for position, gain in enumerate(gains.values()):
-        # NaN stands for no chain; the first entry is the chain, the rest the sources.
-        arrays[f"gain_{position}"] = np.array([np.nan if gain.chain is None else gain.chain, *gain.sources])
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
-    return buffer.getvalue()
-
-
-def unpack_constants(data: bytes) -> tuple[Constants, Gains]:
-    """What `pack_constants` wrote."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        constants = Constants(
-            upper=float(arrays["upper"]),
-            outputs=arrays["outputs"] if "outputs" in arrays else None,
-            pairs=arrays["pairs"] if "pairs" in arrays else None,
-        )
-        outputs = json.loads(bytes(arrays["gain_outputs"]))
-        gains = {output: _unpack_gain(arrays[f"gain_{position}"]) for position, output in enumerate(outputs)}
-    return constants, gains
-
-
-def _unpack_gain(values: np.ndarray) -> Gain:
-    chain, *sources = (float(value) for value in values)
-    return Gain(sources=tuple(sources), chain=None if math.isnan(chain) else chain)

@@ -16,12 +16,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 Method = Literal["auto", "product", "loop_transform", "multipliers"]
 RungName = Literal["product", "loop_transform", "multipliers", "frequency"]
-ArithmeticName = Literal["real", "float32", "float64"]
+ArithmeticName = Literal["real", "float32", "float64", "float16", "bfloat16"]
+AskedArithmetic = Literal["float32", "float64", "real"]
 Task = Literal["classification", "binary", "regression"]
 Layout = Literal["NCHW", "NHWC"]
 ModelFormat = Literal["onnx", "onnx bundle", "torchscript", "torch.export"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
 
 REAL_ARITHMETIC = (
     "real: every constant and radius holds for the network evaluated in exact real arithmetic on the exact weights. "
@@ -101,7 +103,12 @@ class CertifyOptions(Document):
         allow_inf_nan=False,
         description="Time for searching and proving tighter constants than the product of norms.",
     )
-    arithmetic: Literal["real"] = Field(default="real", description="Whose arithmetic the certificate speaks of.")
+    arithmetic: AskedArithmetic = Field(
+        default="float32",
+        description="Whose arithmetic the certificate speaks of. `float32`: that of the engine that serves the model, "
+        "in the model's own types, rounding errors included; `float64`: the model is served in double precision; "
+        "`real`: exact arithmetic, which no engine computes in.",
+    )
     task: Literal["auto", "classification", "binary", "regression"] = Field(
         default="auto",
         description="`auto`: two or more outputs in one vector are classes; a single output is a regressor unless the "
@@ -210,6 +217,9 @@ class Arithmetic(Document):
 
     name: ArithmeticName
     statement: str
+    because: str | None = Field(
+        default=None, description="Why no radius can be certified in this arithmetic; null where radii can."
+    )
 
 
 class SelfTestCheck(Document):
@@ -307,7 +317,7 @@ class RowComparison(Document):
 
     input_difference: float = Field(description="||x - y||, rounded up.")
     output_difference: float = Field(description="||f(x) - f(y)|| as the engine computed it.")
-    output_difference_bound: float = Field(description="Upper bound of ||f(x) - f(y)|| in real arithmetic.")
+    output_difference_bound: float = Field(description="Upper bound of ||f(x) - f(y)|| in the certified arithmetic.")
     outputs: list[OutputComparison] = Field(description="Per output.")
 
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from certifier.documents import LayerReport
 from certifier.operators import Operator
+from certifier.proof.magnitudes import magnitude_norm_upper
 from certifier.proof.norms import ProvedNorms, gram_proof, torus_proof
 from certifier.proof.structure import Closed, Kernel, Matrix, Plan
 from certifier.search.hints import CarriedVectors
+from certifier.search.magnitudes import positive_vector
 from certifier.search.matrices import Found, prove_matrix_norm
 from certifier.search.state import LayerState, Seal, SearchState
 from certifier.search.symbols import prove_kernel_norm
@@ -34,6 +36,7 @@ class Norms(ProvedNorms):
         super().__init__()
         self._kept, self._carried, self._seal, self._progress = state.layers, carried, seal, progress
         self._sealed = {layer.digest: layer for layer in state.layers.values() if seal.verifies(layer)}
+        self._by_magnitude: dict[str, float] = {}
         self._reports: list[LayerReport] = []
         self._layers: dict[str, LayerState] = {}
 
@@ -44,6 +47,15 @@ class Norms(ProvedNorms):
         if isinstance(plan, Closed) and plan.upper != 1.0 and np.isfinite(plan.upper):
             self._report(layer, operator.describe(), plan.proof, None, plan.upper, 0, "none")
         return upper
+
+    def magnitude_upper(self, operator: Operator, name: str) -> float:
+        """‖|A|‖ <= result for the entrywise magnitude of a map; it is no less than ‖A‖."""
+        known = self._by_magnitude.get(operator.digest)
+        if known is None:
+            self._progress(name or operator.describe())
+            known = magnitude_norm_upper(operator, positive_vector(operator))
+            self._by_magnitude[operator.digest] = known
+        return known
 
     def reports(self) -> list[LayerReport]:
         """One report per map that was bounded, in the order of the network."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from certifier.box import OUTSIDE, Box
 from certifier.certificates import LARGEST, output_reach
-from certifier.certification import unpack_constants
 from certifier.documents import (
     Certificate,
     OutputBounds,
@@ -26,9 +25,12 @@ from certifier.documents import (
 )
 from certifier.engine import Engine
 from certifier.errors import InvalidInput
+from certifier.executions import Execution
 from certifier.limits import Limits
 from certifier.network import build_network
+from certifier.packing import unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
+from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import Enclosure, enclose
 from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
@@ -39,6 +41,7 @@ from certifier.transforms import InputTransform
 Floats = NDArray[np.float64]
 
 DISAGREEMENT = "the engine's label differs from that of the exact network"
+NO_CLASS = "a regressor has no class, so there is no radius"
 CHUNK_ELEMENTS = 2**22
 """Rows are evaluated together as long as all their values stay below this many entries."""
 
@@ -54,6 +57,12 @@ class Predictor:
         # The served graph always runs one row; whether axis 0 counts rows is known from the upload.
         self._has_batch_axis = len(self._parts.names) > 1 or certificate.model.inputs[0].shape[:1] == [None]
         self._constants, self._gains = unpack_constants(constants)
+        self._drifts = unpack_drifts(constants)
+        # What the certificate says counts; options of another time may not know of it.
+        is_real = certificate.arithmetic.name == "real"
+        self._execution = Execution.of("real" if is_real else certificate.options.arithmetic, self._network)
+        if not is_real and self._drifts is None and certificate.arithmetic.because is None:
+            raise ValueError("the certificate speaks of an execution whose drifts are missing")
         self._engine = Engine(served_model, self._network.input)
         self._box = Box.of(certificate.options.input_box, self._parts)
         threshold = certificate.options.threshold or 0.5
@@ -98,27 +107,32 @@ class Predictor:
         return predictions
 
     def _predict(self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float) -> list[RowPrediction]:
-        served = self._engine.run(rows)
+        enclosure = self._enclose(rows, strays)
+        served = enclosure.centre if self._execution.is_evaluated else self._engine.run(rows)
         if not np.isfinite(served).all():
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
-        enclosure = self._enclose(rows, strays)
+        around = None
+        if self._drifts is not None:
+            around = self._drifts.at(strays=norm_upper(strays, 1), norms=enclosure.norms)
         inside = self._box.holds(rows, strays)
+        refused = self.certificate.arithmetic.because
         bounds: list[OutputBounds | None] = [None] * len(rows)
-        if epsilon is not None:
-            known = self._output_bounds(enclosure, epsilon, stretch)
+        if epsilon is not None and refused is None:
+            known = self._output_bounds(enclosure, epsilon, stretch, around)
             bounds = [bound if held else None for bound, held in zip(known, inside, strict=True)]
         if self.certificate.task == "regression":
+            because = NO_CLASS if refused is None else refused
             facts = zip(served.tolist(), bounds, inside, strict=True)
-            return [_regression(outputs, bound, held=bool(held)) for outputs, bound, held in facts]
-        exact = self._decider.decide(enclosure.centre, enclosure.radius)
-        shown = self._decider.decide(served, np.zeros_like(served))
-        radius = exact.radius
+            return [_regression(outputs, bound, because if held else OUTSIDE) for outputs, bound, held in facts]
+        exact = self._decider.decide(enclosure.centre, enclosure.radius, around)
+        shown = self._decider.decide(served, np.zeros_like(served), None)
+        radius = exact.radius if refused is None else np.zeros_like(exact.radius)
         if stretch != 1.0:
             radius = np.where(radius == LARGEST, LARGEST, div_lower(radius, stretch))
         disagree = (exact.label != shown.label) & (radius > 0)
         radius = np.where(disagree | ~inside, 0.0, radius)
         reasons = [
-            OUTSIDE if not inside[row] else DISAGREEMENT if disagree[row] else exact.because[row]
+            OUTSIDE if not inside[row] else refused or (DISAGREEMENT if disagree[row] else exact.because[row])
             for row in range(len(rows))
         ]
         return [
@@ -135,18 +149,33 @@ class Predictor:
             for row in range(len(rows))
         ]
 
-    def _output_bounds(self, enclosure: Enclosure, epsilon: float, stretch: float) -> list[OutputBounds]:
+    def _output_bounds(
+        self, enclosure: Enclosure, epsilon: float, stretch: float, around: DriftsAt | None
+    ) -> list[OutputBounds | None]:
+        """Where the outputs stay; None where a number could overflow on the way."""
         distance = float(mul_upper(epsilon, stretch))
         reach = add_upper(output_reach(self._constants, distance, enclosure.centre.shape[1]), enclosure.radius)
+        lengths = np.full(len(reach), mul_upper(self._constants.upper, distance))
+        if around is not None:
+            fixed, growth = around.outputs()
+            reach = add_upper(reach, add_upper(fixed, mul_upper(growth, distance)))
+            fixed, growth = around.whole()
+            # At both ends of the change.
+            lengths = add_upper(lengths, add_upper(mul_upper(2.0, fixed), mul_upper(growth, distance)))
+            reach = np.where((distance < around.room())[:, None], reach, np.inf)
         lower, upper = -add_upper(-enclosure.centre, reach), add_upper(enclosure.centre, reach)
-        length = float(mul_upper(self._constants.upper, distance))
+        known = np.isfinite(reach).all(axis=1) & np.isfinite(lengths)
         return [
             OutputBounds(
                 epsilon=epsilon,
                 l2=length,
                 intervals=[OutputInterval(lower=low, upper=high) for low, high in zip(lows, highs, strict=True)],
             )
-            for lows, highs in zip(lower.tolist(), upper.tolist(), strict=True)
+            if holds
+            else None
+            for length, lows, highs, holds in zip(
+                lengths.tolist(), lower.tolist(), upper.tolist(), known.tolist(), strict=True
+            )
         ]
 
     def compare(self, x: Given, y: Given) -> list[RowComparison]:
@@ -163,22 +192,25 @@ class Predictor:
             held = self._box.holds(values, np.zeros_like(values))
             if not held.all():
                 raise InvalidInput(field, f"row {int(np.argmin(held))}: {OUTSIDE}")
-        outputs = self._engine.run(first), self._engine.run(second)
+        outputs = self._served(first), self._served(second)
         for field, computed in zip(("x", "y"), outputs, strict=True):
             if not np.isfinite(computed).all():
                 raise InvalidInput(field, "the model's outputs overflow on these inputs")
         comparisons = []
+        rounding = add_upper(self._rounding(first), self._rounding(second))
         for position in range(len(first)):
             distance = float(_distance_upper(first[position], second[position]))
             difference = outputs[0][position] - outputs[1][position]
-            reach = output_reach(self._constants, distance, difference.size)
+            reach = add_upper(output_reach(self._constants, distance, difference.size), rounding[position])
+            length = add_upper(mul_upper(self._constants.upper, distance), norm_upper(rounding[position], None))
             comparisons.append(
                 RowComparison(
                     input_difference=distance,
                     output_difference=float(np.linalg.norm(difference)),
-                    output_difference_bound=float(mul_upper(self._constants.upper, distance)),
+                    # Answers are finite, so that no difference is larger than the largest number.
+                    output_difference_bound=min(float(length), LARGEST),
                     outputs=[
-                        OutputComparison(difference=float(abs(gap)), bound=float(bound))
+                        OutputComparison(difference=float(abs(gap)), bound=min(float(bound), LARGEST))
                         for gap, bound in zip(difference, reach, strict=True)
                     ],
                 )
@@ -190,7 +222,23 @@ class Predictor:
         return max(1, CHUNK_ELEMENTS // sum(self._network.sizes.values()))
 
     def _enclose(self, rows: Floats, strays: Floats) -> Enclosure:
-        return enclose(self._network, rows, input_radius=strays, precisions=EXACT, gains=self._gains)
+        measured = () if self._drifts is None else self._drifts.measured
+        return enclose(self._network, rows, input_radius=strays, precisions=EXACT, gains=self._gains, measured=measured)
+
+    def _served(self, rows: Floats) -> Floats:
+        return self._network.evaluate(rows) if self._execution.is_evaluated else self._engine.run(rows)
+
+    def _rounding(self, rows: Floats) -> Floats:
+        """Entrywise bounds of |executed - exact|: both lie around the float64 evaluation.  Shapes: [B, n] -> [B, c]."""
+        precisions = self._execution.precisions
+        if precisions is None:
+            return np.zeros((len(rows), self._network.output_size))
+        cast = rows if self._execution.is_evaluated else self._engine.cast(rows)
+        with np.errstate(invalid="ignore"):
+            # The difference of a number and the nearest one of a narrower type is exact.
+            entering = np.abs(cast - rows)
+        executed = enclose(self._network, rows, input_radius=entering, precisions=precisions, gains=self._gains)
+        return add_upper(executed.radius, self._enclose(rows, np.zeros_like(rows)).radius)
 
     def _validated(self, values: NDArray[Any], field: str, row_shape: tuple[int, ...]) -> Floats:
         if values.dtype.kind not in "fiub":
@@ -207,7 +255,7 @@ class Predictor:
         return rows
 
 
-def _regression(outputs: list[float], bounds: OutputBounds | None, *, held: bool) -> RowPrediction:
+def _regression(outputs: list[float], bounds: OutputBounds | None, because: str) -> RowPrediction:
     return RowPrediction(
         label=None,
         runner_up=None,
@@ -216,7 +264,7 @@ def _regression(outputs: list[float], bounds: OutputBounds | None, *, held: bool
         radius=None,
         certified=None,
         output_bounds=bounds,
-        because="a regressor has no class, so there is no radius" if held else OUTSIDE,
+        because=because,
     )
 
 

@@ -3,7 +3,8 @@
 1. engine agrees: the served engine and the bounded network differ by no more than the computed rounding bound, at the
    outputs and, so that depth hides nothing, at every single step from what the engine computed before it.
 2. lower below upper: no stretch that was really observed exceeds the proved constant.
-3. attack flips nothing: gradient attacks inside the certified radii of probe inputs change no class of the network.
+3. attack flips nothing: gradient attacks inside the certified radii of probe inputs change no class, neither of the
+   exact network nor of the execution that serves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
 from certifier.flow import Network
 from certifier.network import observable_model
+from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains, enclose, steps
 from certifier.search.attack import EXACT, attack_in_ball
 from certifier.serving import Decider
@@ -34,12 +36,18 @@ LARGEST_ATTACK = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is tested: the bounded network, the engine that serves it and the constants that were proved."""
+    """What is tested: the bounded network, the engine that serves it and the constants that were proved.
+
+    `drifts` bound what the served execution rounds, None for the exact network; `is_evaluated` tells that answers come
+    from the network's float64 evaluation instead of the engine.
+    """
 
     network: Network
     engine: Engine
     decider: Decider
     gains: Gains
+    drifts: Drifts | None
+    is_evaluated: bool
     box: Box
     lower: float
     upper: float
@@ -147,7 +155,7 @@ def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
     if decider.task == "regression":
         return SelfTestCheck(name="attack flips nothing", passed=True, detail="a regressor has no class to flip")
     clean = enclose(network, probes, input_radius=np.zeros_like(probes), precisions=EXACT, gains=subject.gains)
-    decisions = decider.decide(clean.centre, clean.radius)
+    decisions = decider.decide(clean.centre, clean.radius, None)
     radii = np.minimum(decisions.radius, LARGEST_ATTACK)
     attacked = radii > 0
     if not attacked.any():
@@ -155,6 +163,9 @@ def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
             name="attack flips nothing", passed=True, detail="no probe input has a positive radius to attack"
         )
     labels = decisions.label[attacked]
+    executed = _attack_on_execution(subject, probes)
+    if executed is not None:
+        return SelfTestCheck(name="attack flips nothing", passed=False, detail=executed)
     tries = 0
     for points in attack_in_ball(
         network,
@@ -180,3 +191,40 @@ def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
         passed=True,
         detail=f"{tries} gradient attacks inside {int(attacked.sum())} certified radii flipped nothing",
     )
+
+
+def _attack_on_execution(subject: Subject, probes: Floats) -> str | None:
+    """Whether an attack flips an answer of the served execution inside of the radius certified for it, in words."""
+    network, decider = subject.network, subject.decider
+    if subject.drifts is None:
+        return None
+    still = np.zeros_like(probes)
+    clean = enclose(
+        network,
+        probes,
+        input_radius=still,
+        precisions=EXACT,
+        gains=subject.gains,
+        measured=subject.drifts.measured,
+    )
+    around = subject.drifts.at(strays=np.zeros(len(probes)), norms=clean.norms)
+    decisions = decider.decide(clean.centre, clean.radius, around)
+    attacked = decisions.radius > 0
+    labels, radii = decisions.label[attacked], np.minimum(decisions.radius[attacked], LARGEST_ATTACK)
+    if not attacked.any():
+        return None
+    for points in attack_in_ball(
+        network,
+        probes[attacked],
+        radii,
+        lambda logits: decider.margin_gradient(logits, labels),
+        box=subject.box,
+        iterations=ATTACK_ITERATIONS,
+        steps=ATTACK_STEPS,
+    ):
+        served = network.evaluate(points) if subject.is_evaluated else subject.engine.run(points)
+        flipped = decider.decide(served, np.zeros_like(served), None).label != labels
+        if flipped.any():
+            radius = float(radii[int(np.argmax(flipped))])
+            return f"a point within the radius {radius:.6g} certified for the served execution has another class"
+    return None

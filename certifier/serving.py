@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from certifier.certificates import Constants, Decisions, decide, decide_binary
 from certifier.documents import Task
+from certifier.proof.drifts import DriftsAt
 
 Floats = NDArray[np.float64]
 
@@ -31,15 +32,16 @@ class Decider:
         # Two libm calls within two units of roundoff each and one subtraction.
         return first - second, 2.0**-50 * (abs(first) + abs(second))
 
-    def decide(self, outputs: Floats, stray: Floats) -> Decisions:
+    def decide(self, outputs: Floats, stray: Floats, drifts: DriftsAt | None) -> Decisions:
         """The class and radius of every row whose exact outputs are within `stray` of `outputs`.
 
+        `drifts` bound how far the execution that is certified drifts from the exact outputs; None is no drift at all.
         Shapes: both [B, c].
         """
         if self.task == "classification":
             assert self.constants.pairs is not None
-            return decide(outputs, stray, self.constants.pairs)
-        return decide_binary(outputs[:, 0], stray[:, 0], self.threshold_logit, self.constants.upper)
+            return decide(outputs, stray, self.constants.pairs, drifts)
+        return decide_binary(outputs[:, 0], stray[:, 0], self.threshold_logit, self.constants.upper, drifts)
 
     def margin_gradient(self, outputs: Floats, label: NDArray[np.intp]) -> Floats:
         """The gradient of each label's margin over the best other class with respect to the outputs [B, c]."""

@@ -282,6 +282,16 @@ class Activation(Term):
             return moved + norm_upper(self.own_rounding(values, radii, output, at), 1)[:, None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """||executed F(x) - F(x)|| <= of_output ||F(x)|| + of_input ||x|| + absolute, for all ||x|| <= largest_input."""
+
+    of_output: float
+    of_input: float
+    absolute: float
+    largest_input: float
+
+
 class VectorFunction(ABC):
     """A map of vectors with a proved Lipschitz constant in L2, independent of the input."""
 
@@ -309,6 +319,11 @@ class VectorFunction(ABC):
 
         Shapes: length [B, 1] -> [B, 1].
         """
+        return None
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        """What the kernel adds itself at any input, `at` counting against the exact function; None, always safe, if
+        that depends on where the input lies."""
         return None
 
     @property

@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from certifier.certification import unpack_constants
 from certifier.documents import Certificate, LipschitzBound
+from certifier.packing import unpack_constants
 from certifier.portable.envelope import sign
 from service.artifacts import CERTIFICATE, CONSTANTS, PORTABLE
 from service.errors import InvalidRequest, NoPortableCertificate, UnknownModel

@@ -22,6 +22,8 @@ from certifier.search.state import Seal, SearchState
 Array = NDArray[Any]
 
 SEAL = Seal(key=b"the key of the tests")
+REAL = CertifyOptions(method="product", arithmetic="real")
+"""For tests of what exact arithmetic promises, to the last digit."""
 
 
 class Model:

@@ -16,7 +16,7 @@ from certifier.graph import Node
 from certifier.patterns.matching import PRECISIONS, Surroundings
 from certifier.rules import registry
 from certifier.terms import Contraction
-from certifier.vector_functions.normalising import MaskedSoftmax
+from certifier.vector_functions.softmaxes import MaskedSoftmax
 
 Mask = NDArray[np.bool_]
 

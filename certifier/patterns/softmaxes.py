@@ -17,8 +17,8 @@ from certifier.patterns.matching import PRECISIONS
 from certifier.patterns.tracing import Array, Groups, Trace, moves
 from certifier.products import Bilinear, EntrywiseForm
 from certifier.terms import REFERENCE, Affine, Contraction, Precision, Term
-from certifier.vector_functions.normalising import AlongAxis, LogSoftmax, Softmax
 from certifier.vector_functions.pooling import WindowLogSumExp, WindowMaximum
+from certifier.vector_functions.softmaxes import AlongAxis, LogSoftmax, Softmax
 
 MODERATE = 64.0
 """e^64 times any number of entries, and e^-64, are far from overflow and underflow in single precision."""

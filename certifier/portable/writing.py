@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from certifier.certificates import Constants
-from certifier.documents import Certificate, RungName
+from certifier.documents import REAL_ARITHMETIC, Arithmetic, Certificate, RungName
 from certifier.flow import Network
 from certifier.portable import claims, evidence
 from certifier.portable.document import CertifiedModelDescription, PortableCertificate, WitnessDescription, to_bytes
@@ -40,7 +40,8 @@ def portable(
         options=certificate.options,
         task=certificate.task,
         classes=certificate.classes,
-        arithmetic=certificate.arithmetic,
+        # The constants are those of the exact network, whatever engine serves it.
+        arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
         network=described(network),
         norms=claims.written(norms),
         witnesses=[

@@ -15,7 +15,8 @@ Reference: Higham 2002, section 3.3 (running error analysis); Murray 2026, arXiv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +51,8 @@ class Enclosure:
 
     centre: Array
     radius: Array
+    norms: Mapping[str, Array]
+    """Bounds of the L2 norms of the measured values of every such execution.  Shapes: [B] each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,28 +75,40 @@ def _fresh(entries: Array, length: Array) -> _Stray:
 
 
 def enclose(
-    network: Network, x: Array, *, input_radius: Array, precisions: Mapping[str, Precision], gains: Gains
+    network: Network,
+    x: Array,
+    *,
+    input_radius: Array,
+    precisions: Mapping[str, Precision],
+    gains: Gains,
+    measured: Collection[str] = (),
 ) -> Enclosure:
     """Where the outputs of an execution lie whose inputs are within `input_radius` of `x`.
 
     `precisions` gives the arithmetic of each value's dtype; a term without `gains` is bounded entrywise only.
+    `measured` names the values whose norms are wanted.
     A radius may be infinite; it is never NaN.
     Shapes: x and input_radius [B, n].
     Arithmetic: the radius is rounded up.
     """
     strays = {network.input.name: _fresh(input_radius, _lengths(input_radius))}
     centre, radius = x, input_radius
+    norms: dict[str, Array] = {}
+    if network.input.name in measured:
+        norms[network.input.name] = _reach(x, strays[network.input.name].length)
     with np.errstate(over="ignore", invalid="ignore"):
         for position, (term, values, value) in enumerate(network.walk(x)):
             sources = [strays[source] for source in term.sources]
             stray = _step(term, sources, values, value, precisions[term.dtype], gains.get(term.output))
             strays[term.output] = stray
+            if term.output in measured:
+                norms[term.output] = _reach(value, stray.length)
             for source in term.sources:
                 if network.last_reader[source] == position and source != network.output:
                     strays.pop(source, None)
             if term.output == network.output:
                 centre, radius = value, stray.entries
-    return Enclosure(centre=centre, radius=radius)
+    return Enclosure(centre=centre, radius=radius, norms=norms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +190,17 @@ def _step(
         return _fresh(entries, length)
     gathered = np.where(np.isfinite(gathered), gathered * SLACK, np.inf)
     return _Stray(entries=entries, length=length, entered=sources[0].entered, gathered=gathered)
+
+
+def _reach(value: Array, length: Array) -> Array:
+    """sup ‖v‖ within `length` of the rows of `value`, infinite where it is not known.  Shapes: [B, n], [B, 1] -> [B].
+
+    Squares that underflow take less than the last summand from the root.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("bi,bi->b", value, value)
+        reach = (np.sqrt(squares) + length[:, 0]) * SLACK + math.sqrt(value.shape[1]) * 2.0**-500
+    return np.where(np.isfinite(reach), reach, np.inf)
 
 
 def _lengths(entries: Array) -> Array:

@@ -28,7 +28,8 @@ from certifier.products import Bilinear, EntrywiseForm, MatrixForm
 from certifier.proof.execution import SLACK
 from certifier.proof.rounding import add_upper, float_upper, gamma, mul_upper, norm_upper, row_sum_upper, sqrt_upper
 from certifier.terms import REFERENCE, Activation, Affine, Contraction, Term
-from certifier.vector_functions.normalising import Normalisation, Softmax
+from certifier.vector_functions.normalising import Normalisation
+from certifier.vector_functions.softmaxes import Softmax
 
 Floats = NDArray[np.float64]
 Groups = tuple[NDArray[np.intp], Floats]

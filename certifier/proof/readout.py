@@ -117,7 +117,7 @@ def _unit_rows(operator: Operator) -> tuple[Floats, float]:
             largest = float(np.max(np.abs(last.values), initial=0.0))
             return last.values[:, None] * rows, float(add_upper(mul_upper(largest, lost), 4.0 * TINY))
         rows, lost = _unit_rows(last)
-        return head.adjoint(rows), _lost(head, lost)
+        return head.adjoint(rows), underflow_upper(head, lost)
     if isinstance(operator, Sum):
         parts = [_unit_rows(part) for part in operator.parts]
         lost = 0.0
@@ -128,16 +128,16 @@ def _unit_rows(operator: Operator) -> tuple[Floats, float]:
     return operator.adjoint(np.eye(operator.rows)), 0.0
 
 
-def _lost(operator: Operator, incoming: float) -> float:
+def underflow_upper(operator: Operator, incoming: float) -> float:
     """A bound of what underflow takes from any entry of `adjoint`, if every given entry is off by `incoming`."""
     if isinstance(operator, Composed):
         for part in reversed(operator.parts):
-            incoming = _lost(part, incoming)
+            incoming = underflow_upper(part, incoming)
         return incoming
     if isinstance(operator, Sum):
         total = 0.0
         for part in operator.parts:
-            total = float(add_upper(total, _lost(part, incoming)))
+            total = float(add_upper(total, underflow_upper(part, incoming)))
         return total
     sums = operator.absolute().adjoint(np.ones((1, operator.rows)))
     amplified = mul_upper(float(np.max(sums, initial=0.0)), 1.0 + 2.0 * gamma_upper(operator.fan_out + 2, FLOAT64))

@@ -8,7 +8,8 @@ from certifier.operators import Diagonal
 from certifier.rules.building import Floats, affine, contraction, size_of
 from certifier.rules.registry import Site, rule
 from certifier.terms import Term
-from certifier.vector_functions.normalising import LogSoftmax, Normalisation, Softmax
+from certifier.vector_functions.normalising import Normalisation
+from certifier.vector_functions.softmaxes import LogSoftmax, Softmax
 
 _SINGLE_1E_5 = 9.999999747378752e-06
 """The standard's default of every epsilon: 1e-5 in single precision."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.proof.rounding import gamma_upper, sqrt_upper
-from certifier.terms import Precision, VectorFunction
+from certifier.terms import Precision, Rounding, VectorFunction
 
 Array = NDArray[Any]
 _CHUNK = 2**20
@@ -191,6 +191,17 @@ class WindowNorm(VectorFunction):
         overflows = reach >= (1.0 / at.tiny) ** (1.0 / self.p)
         return np.where(overflows, np.inf, carried + own + flushed)
 
+    def rounding(self, at: Precision) -> Rounding | None:
+        """`stray` at radius 0; no window's norm exceeds that of the whole input."""
+        taps = self.windows.indices.shape[1]
+        exponent_rounding = 0 if self.p == 2 else math.ceil(-math.log(at.tiny))
+        flushed = (2.0 * taps * at.tiny) ** (1.0 / self.p)
+        return _finite_rounding(
+            of_output=_gamma(taps + 12 + exponent_rounding, at.unit),
+            absolute=flushed * math.sqrt(self.windows.rows),
+            largest_input=0.5 * (1.0 / at.tiny) ** (1.0 / self.p),
+        )
+
 
 class WindowLogSumExp(VectorFunction):
     """h_m = log sum over window m of exp x_i: Lipschitz with the root of the windows' overlap.
@@ -238,6 +249,25 @@ class WindowLogSumExp(VectorFunction):
         spread = 1.0 + math.log(taps)
         own = _gamma(2 * taps + 16, at.unit) * spread + 4 * at.unit * (abs(output) + carried + spread)
         return carried + own + 4 * taps * at.tiny
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        """`stray` at radius 0, for inputs so small that not even plain exponentials over- or underflow."""
+        taps = self.windows.indices.shape[1]
+        spread = 1.0 + math.log(taps)
+        own = _gamma(2 * taps + 16, at.unit) * spread + 4 * at.unit * spread + 4 * taps * at.tiny
+        return _finite_rounding(
+            of_output=4 * at.unit,
+            absolute=own * math.sqrt(self.windows.rows),
+            largest_input=0.5 * math.log(1.0 / at.tiny),
+        )
+
+
+def _finite_rounding(*, of_output: float, absolute: float, largest_input: float) -> Rounding | None:
+    """With room for the rounding of the formulas; None where the precision is too low for them."""
+    if not math.isfinite(of_output) or not math.isfinite(absolute):
+        return None
+    room = 1.0 + 2.0**-20
+    return Rounding(of_output=of_output * room, of_input=0.0, absolute=absolute * room, largest_input=largest_input)
 
 
 def _gamma(count: int, unit: float) -> float:

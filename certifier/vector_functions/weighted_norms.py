@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from certifier.operators import Operator
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, sqrt_upper
-from certifier.terms import Precision, VectorFunction
+from certifier.terms import Precision, Rounding, VectorFunction
 
 Array = NDArray[Any]
 _FLOAT64, _TINY = 2.0**-53, 2.0**-1022
@@ -72,3 +72,17 @@ class WeightedNorms(VectorFunction):
             flushed = math.sqrt(2.0 * count * self.growth * at.tiny)
             bound = moved + gamma_upper(count, at.unit) * reach + flushed
         return np.where((peak < 0.25 / at.tiny)[:, None] & np.isfinite(bound), bound, np.inf)
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        """`stray` at radius 0."""
+        count = self.roundings + self.weights.fan_in
+        if count * at.unit >= 0.25:
+            return None
+        room = 1.0 + 2.0**-20
+        flushed = math.sqrt(2.0 * count * self.growth * at.tiny)
+        return Rounding(
+            of_output=gamma_upper(count, at.unit) * room,
+            of_input=0.0,
+            absolute=flushed * math.sqrt(self.weights.rows) * room,
+            largest_input=0.25 * math.sqrt(0.25 / at.tiny / self.growth),
+        )

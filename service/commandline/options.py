@@ -28,7 +28,12 @@ Method = Annotated[
     ),
 ]
 ArithmeticName = Annotated[
-    str, typer.Option(metavar="NAME", help="Whose arithmetic is certified: real.", rich_help_panel=_CERTIFYING)
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Whose arithmetic is certified: float32 (the engine's own), float64, real.",
+        rich_help_panel=_CERTIFYING,
+    ),
 ]
 Task = Annotated[
     str,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certifier.certification import unpack_constants
 from certifier.errors import CertifierError
+from certifier.packing import unpack_constants
 from tests.building import certify_bytes, predictor_of
 from tests.conftest import shared_folder
 

@@ -15,7 +15,7 @@ from certifier.network import build_network, served_model
 from certifier.proof.execution import enclose
 from certifier.reading.onnx import read_onnx
 from certifier.terms import PRECISIONS, REFERENCE, Contraction
-from certifier.vector_functions.normalising import MaskedSoftmax, Softmax
+from certifier.vector_functions.softmaxes import MaskedSoftmax, Softmax
 from tests.building import Model, certify_model, single
 
 LOWER = np.tril(np.ones((3, 3))) > 0

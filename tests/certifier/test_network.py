@@ -115,7 +115,7 @@ def test_a_binary_classifier_certifies_the_distance_to_its_threshold(threshold):
     model = Model(2)
     model.linear([[3.0, 4.0]])
     model.then("Sigmoid")
-    options = CertifyOptions(threshold=threshold)
+    options = CertifyOptions(threshold=threshold, arithmetic="real")
     predictor = predictor_of(certify_model(model, options=options))
     theta = np.log(threshold / (1 - threshold))
     for point in ([1.0, 1.0], [-2.0, 0.5], [0.3, 0.4]):

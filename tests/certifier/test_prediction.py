@@ -8,7 +8,7 @@ import pytest
 from certifier.certificates import LARGEST
 from certifier.documents import CertifyOptions, Preprocessing
 from certifier.errors import CertifierError, InvalidInput
-from tests.building import Model, certify_model, predictor_of, single
+from tests.building import REAL, Model, certify_model, predictor_of, single
 
 GENERATOR = np.random.default_rng(0)
 WEIGHTS = single(GENERATOR.standard_normal((3, 12)))
@@ -32,7 +32,7 @@ def _linear_radius(image: np.ndarray, scale: np.ndarray) -> float:
 
 
 def test_the_radius_of_a_linear_classifier_is_the_distance_to_the_nearest_tie():
-    rows = predictor_of(certify_model(_image_model())).predict(IMAGES, epsilon=None, preprocessing=None)
+    rows = predictor_of(certify_model(_image_model(), options=REAL)).predict(IMAGES, epsilon=None, preprocessing=None)
     for image, row in zip(IMAGES, rows, strict=True):
         truth = _linear_radius(image, np.ones(12))
         assert row.radius is not None and truth * (1 - 1e-7) <= row.radius < truth
@@ -50,7 +50,7 @@ def test_a_requests_preprocessing_divides_radii_by_its_stretch():
     """(scale x - mean)/std stretches at most by max|scale/std|; never are radii of the inner units served."""
     std = [0.25, 0.5, 2.0]
     preprocessing = Preprocessing(scale=0.5, mean=[0.1, 0.2, 0.3], std=std)
-    predictor = predictor_of(certify_model(_image_model()))
+    predictor = predictor_of(certify_model(_image_model(), options=REAL))
     rows = predictor.predict(IMAGES, epsilon=None, preprocessing=preprocessing)
     scale = np.repeat(0.5 / np.array(std), 4)
     inner = (
@@ -74,7 +74,7 @@ def test_a_requests_preprocessing_divides_radii_by_its_stretch():
 
 def test_preprocessing_made_part_of_the_model_gives_the_exact_radius():
     preprocessing = Preprocessing(scale=0.5, std=[0.25, 0.5, 2.0])
-    certified = certify_model(_image_model(), options=CertifyOptions(preprocessing=preprocessing))
+    certified = certify_model(_image_model(), options=CertifyOptions(preprocessing=preprocessing, arithmetic="real"))
     rows = predictor_of(certified).predict(IMAGES, epsilon=None, preprocessing=None)
     for image, row in zip(IMAGES, rows, strict=True):
         truth = _linear_radius(image, np.repeat(0.5 / np.array([0.25, 0.5, 2.0]), 4))
@@ -123,14 +123,14 @@ def test_a_constant_classifier_never_flips():
     """Its pairs' constant is zero, so every radius is the largest number there is, whatever the preprocessing."""
     model = Model(2)
     model.linear([[1.0, 2.0], [1.0, 2.0]], [1.0, 0.0])
-    predictor = predictor_of(certify_model(model))
+    predictor = predictor_of(certify_model(model, options=REAL))
     for preprocessing in (None, Preprocessing(std=[2.0])):
         row = predictor.predict(np.array([[1.0, 5.0]]), epsilon=None, preprocessing=preprocessing)[0]
         assert row.radius is not None and (row.radius == LARGEST or row.radius > 1e10)
 
 
 def test_compare_reports_bound_difference_and_distance_side_by_side():
-    predictor = predictor_of(certify_model(_image_model()))
+    predictor = predictor_of(certify_model(_image_model(), options=REAL))
     (comparison,) = predictor.compare(IMAGES[:1], IMAGES[1:2])
     apart = (IMAGES[0] - IMAGES[1]).reshape(-1)
     assert comparison.input_difference == pytest.approx(np.linalg.norm(apart))

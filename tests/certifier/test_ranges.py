@@ -23,7 +23,8 @@ from tests.building import SEAL, Model, certify_bytes, certify_model, predictor_
 
 
 def inside(lower: object, upper: object, **others: object) -> CertifyOptions:
-    return CertifyOptions.model_validate({"input_box": {"lower": lower, "upper": upper}, **others})
+    document = {"input_box": {"lower": lower, "upper": upper}, "arithmetic": "real", **others}
+    return CertifyOptions.model_validate(document)
 
 
 def square(model: Model) -> None:

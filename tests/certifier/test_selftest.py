@@ -47,6 +47,8 @@ def _subject(seed: int) -> Subject:
         engine=Engine(served_model(network), network.input),
         decider=Decider(task="classification", constants=constants, threshold=0.5),
         gains=bound.gains(),
+        drifts=None,
+        is_evaluated=False,
         box=Box.everything(network.input_size),
         lower=0.0,
         upper=constants.upper,

@@ -16,7 +16,7 @@ from certifier import paths
 from certifier.certification import CertifiedModel
 from certifier.documents import CertifyOptions
 from certifier.proof import readout, structure
-from tests.building import Model, Reference, certify_model, predictor_of, single
+from tests.building import REAL, Model, Reference, certify_model, predictor_of, single
 from tests.random_networks import image_networks, vector_networks
 
 NOISE = 1e-12
@@ -106,7 +106,7 @@ def _differences_hold(model: Model, reference: Reference, certified: CertifiedMo
 
 def keeps_its_promises(model: Model, seed: int, *, options: CertifyOptions | None = None) -> int:
     """Every claim of the certificate and of the predictions, tried; returns how many radii were attacked."""
-    certified = certify_model(model, options=options)
+    certified = certify_model(model, options=options or REAL)
     reference = model.reference(batched=True)
     points = single(np.random.default_rng(seed).standard_normal((POINTS, int(np.prod(model.row_shape)))))
     _stretches_are_bounded(reference, certified, points)

@@ -38,7 +38,7 @@ def test_the_console_script_prints_json_and_nothing_else(lipcert: Commands) -> N
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--arithmetic", "float32"], "'float32' is not available; there is: real"),
+        (["--arithmetic", "float16"], "'float16' is not available; there is: float32, float64, real"),
         (["--method", "magic"], "'magic' is not available"),
         (["--task", "guess"], "'guess' is not available"),
         (["--scale", "0"], "--scale"),

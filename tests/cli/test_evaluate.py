@@ -26,7 +26,7 @@ def test_the_example_model_is_worth_certifying(lipcert: Commands) -> None:
     assert answer["rows"] == 450
     assert answer["clean_accuracy"] >= 0.96
     assert answer["certified_correct"]["0.3"] >= 0.86
-    assert answer["arithmetic"]["name"] == "real"
+    assert answer["arithmetic"]["name"] == "float32"
 
 
 def test_the_figures_follow_from_the_single_predictions(lipcert: Commands) -> None:
@@ -81,8 +81,10 @@ def test_eight_bit_images_with_their_scale(lipcert: Commands, images: np.ndarray
     # The digits have sixteen grey levels, so nothing is lost.
     raw = np.round(images * 16).astype(np.uint8)
     assert np.array_equal(raw / 16, images)
-    scaled = lipcert.json("evaluate", lipcert.model, "--inputs", saved(images), "--epsilon", "0.3")
-    answer = lipcert.json("evaluate", lipcert.model, "--inputs", saved(raw), "--scale", "0.0625", "--epsilon", "4.8")
+    real = ("--arithmetic", "real")
+    scaled = lipcert.json("evaluate", lipcert.model, "--inputs", saved(images), "--epsilon", "0.3", *real)
+    scale = ("--scale", "0.0625", "--epsilon", "4.8")
+    answer = lipcert.json("evaluate", lipcert.model, "--inputs", saved(raw), *scale, *real)
     # Radii are in units of what is given: sixteen times those of the scaled images.
     assert answer["radius"]["mean"] == pytest.approx(16 * scaled["radius"]["mean"], rel=1e-6)
     assert answer["certified"]["4.8"] == scaled["certified"]["0.3"]
@@ -136,12 +138,16 @@ def test_a_constant_classifier_has_finite_statistics(lipcert: Commands, tmp_path
     path = tmp_path / "constant.onnx"
     path.write_bytes(linear_model(np.zeros((3, 2)), bias=np.array([1.0, 0.0])))
     inputs = saved(np.ones((7, 3)))
-    answer = lipcert.json("evaluate", path, "--inputs", inputs, "--epsilon", "1e300")
+    real = ("--arithmetic", "real")
+    answer = lipcert.json("evaluate", path, "--inputs", inputs, "--epsilon", "1e300", *real)
     largest = float(np.finfo(np.float64).max)
     assert answer["certified"] == {"1e300": 1.0}
     assert answer["radius"]["mean"] == pytest.approx(largest)
     assert answer["radius"]["median"] == pytest.approx(largest)
-    assert ">1e+308" in lipcert.table("evaluate", path, "--inputs", inputs)
+    assert ">1e+308" in lipcert.table("evaluate", path, "--inputs", inputs, *real)
+    # What executes overflows long before.
+    executed = lipcert.json("evaluate", path, "--inputs", inputs, "--epsilon", "1e30", "--epsilon", "1e39")
+    assert executed["certified"] == {"1e30": 1.0, "1e39": 0.0}
 
 
 def test_a_regressor_is_refused(lipcert: Commands, tmp_path: Path, saved: Save) -> None:

@@ -272,7 +272,7 @@ FAULTS = (
     ),
     Fault(
         name="masked entries take part in a softmax",
-        file="certifier/vector_functions/normalising.py",
+        file="certifier/vector_functions/softmaxes.py",
         old="return super()._along(np.where(self._mask, cube, -np.inf))",
         new="return super()._along(cube)",
         tests=(MASKED,),

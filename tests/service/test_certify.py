@@ -34,7 +34,7 @@ def test_a_model_is_certified(settings: Settings) -> None:
             assert certificate.model.sha256 == hashlib.sha256(MODEL).hexdigest()
             assert 0 < certificate.lipschitz.lower <= certificate.lipschitz.upper < float("inf")
             assert certificate.options.method == "product"
-            assert certificate.arithmetic.name == "real"
+            assert certificate.arithmetic.name == "float32"
             assert certificate.self_test.passed
             stored = await client.get("/models/dense/versions/1")
             assert stored.content == answer.content

@@ -33,8 +33,8 @@ def test_rows_are_predicted_with_their_radii(settings: Settings) -> None:
             assert answer.status_code == 200, answer.text
             predictions = Predictions.model_validate_json(answer.content)
             assert (predictions.model, predictions.version, predictions.epsilon) == ("m", 1, 0.01)
-            assert predictions.arithmetic.name == "real"
-            assert "real" in predictions.arithmetic.statement
+            assert predictions.arithmetic.name == "float32"
+            assert "float32" in predictions.arithmetic.statement
             assert len(predictions.rows) == 3
             for row in predictions.rows:
                 assert row.label == int(np.argmax(row.logits))

@@ -124,7 +124,7 @@ def test_readouts_never_exceed_what_the_whole_vector_allows():
 @pytest.mark.parametrize("classes", [64, 65, 150])
 def test_pairs_of_many_classes_agree_with_the_rows_differences(classes):
     """Beyond 64 classes they are linked, not inlined; beyond 128 they come from a Gram matrix."""
-    from certifier.certification import unpack_constants
+    from certifier.packing import unpack_constants
 
     weights = _matrix(_generator(0), classes, 4)
     model = Model(4)
@@ -139,7 +139,7 @@ def test_pairs_of_many_classes_agree_with_the_rows_differences(classes):
 
 def test_nearly_equal_rows_of_many_classes_keep_a_positive_pair_constant():
     """Where d² = G_tt + G_jj - 2 G_tj cancels altogether."""
-    from certifier.certification import unpack_constants
+    from certifier.packing import unpack_constants
 
     weights = np.ones((150, 4)) * 1.5
     weights[1, 0] += 2.0**-23

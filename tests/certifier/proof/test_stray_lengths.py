@@ -8,7 +8,8 @@ import pytest
 from certifier.products import Bilinear, EntrywiseForm, Form, MatrixForm
 from certifier.proof.gram import gram_norm_upper
 from certifier.terms import PRECISIONS, REFERENCE
-from certifier.vector_functions.normalising import Normalisation, Softmax
+from certifier.vector_functions.normalising import Normalisation
+from certifier.vector_functions.softmaxes import Softmax
 
 DRAWS = 400
 FORMS: dict[str, EntrywiseForm | MatrixForm] = {

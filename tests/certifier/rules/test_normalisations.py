@@ -11,7 +11,8 @@ import pytest
 from certifier.errors import UnsupportedNode
 from certifier.rules import registry
 from certifier.terms import PRECISIONS, Affine, Contraction, VectorFunction
-from certifier.vector_functions.normalising import LogSoftmax, Normalisation, Softmax
+from certifier.vector_functions.normalising import Normalisation
+from certifier.vector_functions.softmaxes import LogSoftmax, Softmax
 from tests.certifier.rules.one_node import OneNode, of_one_value, single
 
 RNG = np.random.default_rng(0)

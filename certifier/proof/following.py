@@ -1,0 +1,241 @@
+"""How far any execution may drift from the exact network, at every input of a ball: linear forms with few coefficients.
+
+For a value v write v̂ for what is executed, δ for the rounding of its own term, and take all norms at one input x' of
+the ball of radius r around x.  Then (`docs/proofs/execution.md`)
+
+    ‖v(x')‖       <= ‖v(x)‖ + Λ_v r                                                    Λ_v: product of proved norms
+    ‖v̂ - v‖(x')   <= Σ_i K_i ‖û_i - u_i‖ + ‖δ‖                                          K_i: constants of the term
+    affine:     ‖δ‖ <= γ_k (Σ_i ‖|A_i|‖ (‖u_i(x')‖ + ‖û_i - u_i‖) + ‖|b|‖) + underflow
+    activation: ‖δ‖ <= u (ulps (‖v(x')‖ + K ‖û - u‖) + absolute √m) + underflow
+
+so that every drift is a *form*  c + Σ_v c_v ‖v(x)‖ + c_r r  with coefficients that depend on the network alone.  The
+norms ‖v(x)‖ come from the float64 evaluation of x, which proves its margins anyway.
+
+Arithmetic: coefficients are rounded up.  Reference: Higham 2002, section 3.1; Murray 2026, arXiv 2603.13334.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certifier.flow import Network
+from certifier.operators import Operator
+from certifier.proof.drifts import LARGEST
+from certifier.proof.execution import Gain, Gains
+from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
+from certifier.terms import REFERENCE, Activation, Affine, Contraction, Precision, Term
+
+Floats = NDArray[np.float64]
+MagnitudeOf = Callable[[Operator, str], float]
+"""A proved upper bound of ‖|A|‖, for an operator and the name of its layer."""
+
+
+class NoDrift(Exception):
+    """Why no bound of the drift is known that holds on a whole ball."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Value:
+    """Forms of one value: its drift, and its size at x'; a run of affine maps carries where it began.
+
+    `drift` is at most stretch · entered + gathered, and Λ of the size at most stretch · entered_growth.
+    """
+
+    drift: Floats
+    growth: float
+    entered: Floats
+    entered_growth: float
+    gathered: Floats
+    stretch: float
+
+
+class Following:
+    """The drifts of all values, by one walk over the terms.
+
+    Positions of a form: constant, stray of the input, norms of the `measured` values, radius.
+    Raises: NoDrift.
+    """
+
+    def __init__(
+        self, network: Network, gains: Gains, precisions: Mapping[str, Precision], magnitude_of: MagnitudeOf
+    ) -> None:
+        self.network, self._gains, self._magnitude_of = network, gains, magnitude_of
+        # Against the exact network; `Precision` compares with its float64 evaluation, which has a roundoff too.
+        self._precisions = {
+            dtype: Precision(unit=at.unit + REFERENCE.unit, tiny=at.tiny) for dtype, at in precisions.items()
+        }
+        self.measured = _measured(network)
+        self._position = {name: place for place, name in enumerate(self.measured, start=2)}
+        self._length = len(self.measured) + 3
+        self._values: dict[str, _Value] = {network.input.name: self._input()}
+        self.peak = _times(2.0 / LARGEST[network.input.dtype], self.executed(network.input.name))
+        for term in network.terms:
+            self._values[term.output] = self._after(term)
+
+    def _form(self, *, constant: float = 0.0, stray: float = 0.0, radius: float = 0.0) -> Floats:
+        form = np.zeros(self._length)
+        form[0], form[1], form[-1] = constant, stray, radius
+        return form
+
+    def _size(self, value: str) -> Floats:
+        """‖v(x')‖ of a measured value."""
+        form = self._form(radius=self._values[value].growth)
+        form[self._position[value]] = 1.0
+        return form
+
+    def drift(self, value: str) -> Floats:
+        """‖v̂ - v‖(x')."""
+        return self._values[value].drift
+
+    def executed(self, value: str) -> Floats:
+        """‖v̂(x')‖ of a measured value."""
+        return _sum(self._size(value), self._values[value].drift)
+
+    def _input(self) -> _Value:
+        """The caller's numbers are transformed in float64 and cast to the type that the engine is fed.
+
+        Transforming errs at x' by at most the stray at x and 2^-49 r (`certifier.transforms`).
+        """
+        source = self.network.input
+        unit = 0.0 if source.dtype == "float64" else self._precisions[source.dtype].unit
+        tiny = self._precisions[source.dtype].tiny * math.sqrt(self.network.input_size)
+        drift = self._form(constant=up(2.0 * tiny), stray=1.0 + unit, radius=up(unit + 2.0**-48))
+        drift[self._position[source.name]] = unit
+        return _fresh(drift, 1.0)
+
+    def _after(self, term: Term) -> _Value:
+        gain = self._gains.get(term.output)
+        if isinstance(term, Affine) and gain is not None:
+            return self._after_affine(term, gain)
+        if gain is not None and isinstance(term, (Activation, Contraction)):
+            source = self._values[term.sources[0]]
+            drift = _times(gain.sources[0], source.drift)
+            growth = float(mul_upper(gain.sources[0], source.growth))
+            # What the exact function gives at the executed source.
+            self._values[term.output] = _fresh(drift, growth)
+            reached = self.executed(term.output)
+            self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
+            if isinstance(term, Activation):
+                return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)
+            return _fresh(_sum(drift, self._own_of_contraction(term, reached)), growth)
+        raise NoDrift(
+            f"the rounding of {term.operator} (node {term.name!r}) has no bound that holds on a whole ball of inputs"
+        )
+
+    def _own_of_activation(self, term: Activation, reached: Floats) -> Floats:
+        function, at = term.function, self._precisions[term.dtype]
+        if function.ulps == 0 and function.absolute_ulps == 0:
+            return self._form()
+        root = math.sqrt(math.prod(term.shape))
+        absolute = mul_upper(up(at.unit * function.absolute_ulps + 4.0 * at.tiny), up(root))
+        return _sum(_times(up(at.unit * function.ulps), reached), self._form(constant=float(absolute)))
+
+    def _own_of_contraction(self, term: Contraction, reached: Floats) -> Floats:
+        if term.function.only_selects:
+            return self._form()
+        own = term.function.rounding(self._precisions[term.dtype])
+        if own is None:
+            raise NoDrift(
+                f"the rounding of {term.operator} (node {term.name!r}) depends on where its input lies, "
+                "so no bound of it holds on a whole ball of inputs"
+            )
+        entering = self.executed(term.sources[0])
+        self.peak = _sum(self.peak, _times(up(1.0 / own.largest_input), entering))
+        return _sum(_times(own.of_output, reached), _times(own.of_input, entering), self._form(constant=own.absolute))
+
+    def _after_affine(self, term: Affine, gain: Gain) -> _Value:
+        own = self._form()
+        if not term.is_exact:
+            relative, absolute = self.roundings(term)
+            reached = self._form(constant=float(norm_upper(offset_magnitude(term), None)))
+            for source, operator in zip(term.sources, term.operators, strict=True):
+                reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.executed(source)))
+            root = up(math.sqrt(math.prod(term.shape)))
+            own = _sum(_times(relative, reached), self._form(constant=float(mul_upper(absolute, root))))
+            self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
+        first, *others = term.sources
+        if others:
+            drift, growths = own, []
+            for constant, name in zip(gain.sources, term.sources, strict=True):
+                drift = _sum(drift, _times(constant, self._values[name].drift))
+                growths.append(float(mul_upper(constant, self._values[name].growth)))
+            stacked = term.arrangement == "stack"
+            growth = norm_upper(np.array(growths), None) if stacked else _total(growths)
+            return _fresh(drift, float(growth))
+        source = self._values[first]
+        stretch = float(mul_upper(source.stretch, gain.sources[0]))
+        stretch = stretch if gain.chain is None else min(stretch, gain.chain)
+        gathered = _sum(_times(gain.sources[0], source.gathered), own)
+        return _Value(
+            drift=_sum(_times(stretch, source.entered), gathered),
+            growth=float(mul_upper(stretch, source.entered_growth)),
+            entered=source.entered,
+            entered_growth=source.entered_growth,
+            gathered=gathered,
+            stretch=stretch,
+        )
+
+    def roundings(self, term: Affine) -> tuple[float, float]:
+        """(γ, underflow per entry) of one affine term, as `Affine.own_rounding` counts them."""
+        at = self._precisions[term.dtype]
+        count = max(operator.fan_in for operator in term.operators) + term.roundings + len(term.operators)
+        if count * at.unit >= 0.25:
+            raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
+        return gamma_upper(count, at.unit), 2.0 * count * at.tiny
+
+
+def _measured(network: Network) -> tuple[str, ...]:
+    """The values whose norms the forms speak of: what terms that round read, and what functions that round write."""
+    names = {network.input.name: None}
+    for term in network.terms:
+        if isinstance(term, Affine) and term.is_exact:
+            continue
+        names |= dict.fromkeys(term.sources)
+        if not isinstance(term, Affine):
+            names[term.output] = None
+    return tuple(names)
+
+
+def _fresh(drift: Floats, growth: float) -> _Value:
+    """A value at which a run of affine maps may begin."""
+    return _Value(
+        drift=drift,
+        growth=growth,
+        entered=drift,
+        entered_growth=growth,
+        gathered=np.zeros_like(drift),
+        stretch=1.0,
+    )
+
+
+def offset_magnitude(term: Affine) -> Floats:
+    """|b|, or what is added up to form b."""
+    return np.zeros(math.prod(term.shape)) if term.offset_magnitude is None else np.abs(term.offset_magnitude)
+
+
+def up(x: float) -> float:
+    """x after two roundings to nearest, raised above them; exactly 0 for 0."""
+    return math.nextafter(math.nextafter(x, math.inf), math.inf) if x else 0.0
+
+
+def _times(factor: float, form: Floats) -> Floats:
+    return np.asarray(mul_upper(factor, form))
+
+
+def _sum(*forms: Floats) -> Floats:
+    total = forms[0]
+    for form in forms[1:]:
+        total = np.asarray(add_upper(total, form))
+    return total
+
+
+def _total(numbers: list[float]) -> float:
+    total = 0.0
+    for number in numbers:
+        total = float(add_upper(total, number))
+    return total
