@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "corpus.md"
 SECONDS = 600.0
 SEAL = Seal(b"benchmarks only, never a secret.")
-INPUT_SHAPES = {"cifar_resnet20_bnfolded.scripted.pt": [1, 3, 32, 32]}
+INPUT_SHAPES = {"cifar_resnet20_bnfolded.scripted.pt": [1, 3, 32, 32], "motion.pt": [1, 41]}
 """What a scripted archive does not record and its user has to say."""
 WITH_OPTIONS = {
     "pgd_2_3_16.onnx": {"input_box": {"lower": -3.0, "upper": 3.0}},

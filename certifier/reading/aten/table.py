@@ -20,6 +20,7 @@ from certifier.reading.aten import (
     normalising,  # noqa: F401
     pooling,  # noqa: F401
     products,  # noqa: F401
+    recurrent,  # noqa: F401
     reductions,  # noqa: F401
     registry,
     resizing,  # noqa: F401
@@ -32,13 +33,11 @@ from certifier.reading.emitting import Emitter, Ref
 _UNKNOWN = "this operator is not supported in TorchScript and exported programs"
 _ONNX = "export the model to ONNX, whose exporter may write it in operators that are known"
 _RANDOM = "draws random numbers, so its output is no function of the input; export the model after model.eval()"
-_RECURRENT = "is a recurrence; torch.export's run_decompositions() writes it out step by step"
 _SEARCH = "gives places or sizes that depend on the input's values, which is discontinuous"
 _COMPLEX = "computes with complex numbers, which are not supported"
 REFUSED = {
     **dict.fromkeys(("rand", "randn", "randint", "bernoulli", "normal", "uniform", "multinomial", "randperm"), _RANDOM),
     **dict.fromkeys(("rand_like", "randn_like", "native_dropout_backward", "poisson", "exponential"), _RANDOM),
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _RECURRENT),
     **dict.fromkeys(("argsort", "nonzero", "unique", "_unique2", "masked_select", "searchsorted"), _SEARCH),
     **dict.fromkeys(("fft_fft", "fft_rfft", "fft_ifft", "fft_irfft", "_fft_r2c", "_fft_c2c", "_fft_c2r"), _COMPLEX),
 }

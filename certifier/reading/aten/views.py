@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from certifier.errors import UnsupportedNode
+from certifier.graph import Array
 from certifier.reading.aten.table import lower
 from certifier.reading.emitting import Emitter, Ref
 
 VIEWS = frozenset(
     """alias chunk detach diagonal expand expand_as movedim narrow permute select slice split split_with_sizes
-    squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unsqueeze view view_as""".split()
+    squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unsafe_chunk unsafe_split
+    unsafe_split_with_sizes unsqueeze view view_as""".split()
 )
 """Operators whose results always lie in the memory of their first tensor.  Others may copy, so nobody can tell."""
 
@@ -45,21 +47,51 @@ class View:
         return result
 
 
-def written(emitter: Emitter, base: Ref, path: Sequence[View], value: Ref, *, operator: str, where: str) -> Ref:
-    """`base`, with `value` where the views of `path`, one after another, look.
+class Writes:
+    """What was written in place through views, so that what a write did not touch is read as it was before."""
 
-    Raises: UnsupportedNode if the views show one entry twice; what `lower` raises.
-    """
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[Ref, Array]] = {}
+        """By the name of a value: the value that it was written into, and the places that were written."""
+
+    def written(
+        self, emitter: Emitter, base: Ref, path: Sequence[View], value: Ref, *, operator: str, where: str
+    ) -> Ref:
+        """`base`, with `value` where the views of `path`, one after another, look.
+
+        Raises: UnsupportedNode if the views show one entry twice; what `lower` raises.
+        """
+        known = _places(emitter, base, path, where)
+        if known is None or known.shape != value.shape or np.unique(known).size < known.size:
+            raise UnsupportedNode(where, operator, "writes in place through a view that shows one entry several times")
+        flat, rows = (lower(emitter, "reshape", [ref, [ref.size]], {}, where=where) for ref in (base, value))
+        assert isinstance(flat, Ref) and isinstance(rows, Ref)
+        indices = emitter.constant(known.reshape(-1, 1), f"{where}/indices")
+        (whole,) = emitter.node("ScatterND", [flat, indices, rows], {}, outputs=1, name=where)
+        result = lower(emitter, "reshape", [whole, list(base.shape)], {}, where=where)
+        assert isinstance(result, Ref)
+        self._before[result.name] = (base, known)
+        return result
+
+    def shown(self, emitter: Emitter, base: Ref, path: Sequence[View], where: str) -> Ref:
+        """What the views of `path`, one after another, show of `base`.
+
+        Raises: what `lower` raises.
+        """
+        known = _places(emitter, base, path, where) if base.name in self._before else None
+        while known is not None and base.name in self._before:
+            before, touched = self._before[base.name]
+            if np.isin(known, touched).any():
+                break
+            base = before
+        for view in path:
+            base = view.of(emitter, base, where)
+        return base
+
+
+def _places(emitter: Emitter, base: Ref, path: Sequence[View], where: str) -> Array | None:
+    """The flat places of `base` that the views show."""
     places = emitter.constant(np.arange(base.size).reshape(base.shape), f"{where}/places")
     for view in path:
         places = view.of(emitter, places, where)
-    known = emitter.value(places)
-    if known is None or known.shape != value.shape or np.unique(known).size < known.size:
-        raise UnsupportedNode(where, operator, "writes in place through a view that shows one entry several times")
-    flat, rows = (lower(emitter, "reshape", [ref, [-1 if ref.size else 0]], {}, where=where) for ref in (base, value))
-    assert isinstance(flat, Ref) and isinstance(rows, Ref)
-    indices = emitter.constant(known.reshape(-1, 1), f"{where}/indices")
-    (whole,) = emitter.node("ScatterND", [flat, indices, rows], {}, outputs=1, name=where)
-    result = lower(emitter, "reshape", [whole, list(base.shape)], {}, where=where)
-    assert isinstance(result, Ref)
-    return result
+    return emitter.value(places)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import replace
 
-from certifier.reading.aten.views import View, written
+from certifier.reading.aten.views import View, Writes
 from certifier.reading.emitting import Emitter, Ref
 
 
@@ -55,6 +55,7 @@ class Views:
         self._sources: dict[str, tuple[str, View | None, str]] = {}
         self._lookers: dict[str, set[str]] = {}
         self._stale = set[str]()
+        self._writes, self._calls = Writes(), 0
 
     def add(self, names: Sequence[str], source: str, view: View | None, *, several: bool, where: str) -> None:
         """Each name is what `view` shows of `source`, or, with None, all of it; `several`: each is one of its parts."""
@@ -68,16 +69,15 @@ class Views:
 
         Raises: what `lower` raises.
         """
-        stale: list[str] = []
-        while name in self._stale:
-            stale.append(name)
-            name = self._sources[name][0]
-        for each in reversed(stale):
-            source, view, where = self._sources[each]
-            ref = values[source]
-            assert isinstance(ref, Ref)
-            values[each] = ref if view is None else view.of(emitter, ref, where)
-            self._stale.discard(each)
+        if name not in self._stale:
+            return
+        self._stale.discard(name)
+        where = self._sources[name][2]
+        base, path = self._base(name)
+        self._count(emitter, len(path), where)
+        source = values[base]
+        assert isinstance(source, Ref)
+        values[name] = self._writes.shown(emitter, source, path, where)
 
     def written(
         self, target: str, value: Ref, values: MutableMapping[str, object], place: tuple[Emitter, str, str]
@@ -91,7 +91,8 @@ class Views:
         if path:
             old = values[base]
             assert isinstance(old, Ref)
-            values[base] = written(emitter, old, path, value, operator=operator, where=where)
+            self._count(emitter, len(path), where)
+            values[base] = self._writes.written(emitter, old, path, value, operator=operator, where=where)
         else:
             values[base] = value
         lookers = self._lookers.get(base, set())
@@ -108,3 +109,8 @@ class Views:
             if view is not None:
                 path.append(view)
         return name, path[::-1]
+
+    def _count(self, emitter: Emitter, calls: int, where: str) -> None:
+        """Views that are looked through again and again cost as much as nodes."""
+        self._calls += 2 * calls
+        emitter.limits.demand("nodes", self._calls, where)

@@ -80,10 +80,6 @@ class Code:
             self._files[file] = self._parsed(file)
         return self._files[file].get(name)
 
-    def parsed(self) -> tuple[Definition, ...]:
-        """Every definition of the files parsed so far."""
-        return tuple(each for file in self._files.values() for each in file.values())
-
     def _parsed(self, file: str) -> Mapping[str, Definition]:
         text = self._archive.text(file).replace("\r\n", "\n")
         self._tokens = scan(text, file, self._tokens)

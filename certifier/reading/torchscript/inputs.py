@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from certifier.errors import InvalidInput, UnsupportedModel
 from certifier.reading.torchscript.archive import Archive
-from certifier.reading.torchscript.code import Code
 from certifier.reading.torchscript.evaluator import Evaluator
 from certifier.reading.torchscript.modules import Objects
-from certifier.reading.torchscript.operators import Operators, missing_shape, recurrence
+from certifier.reading.torchscript.operators import Operators, missing_shape
 from certifier.reading.torchscript.pickle import TensorSpec, read_pickle
 from certifier.reading.torchscript.tensors import dtype_of
 from certifier.reading.torchscript.values import Cell, Memory, Method
@@ -62,19 +61,6 @@ def declare_inputs(method: Method, declared: Declared, evaluator: Evaluator, ope
         else:
             given.append(evaluator.default(method, function.args.defaults[position - first_default]))
     return given
-
-
-def demand_no_recurrence(code: Code) -> None:
-    """No file read so far calls a recurrent operator: of such a model no shape would help.
-
-    Raises: UnsupportedNode.
-    """
-    for definition in code.parsed():
-        for node in ast.walk(definition.node):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                refusal = recurrence(node.func.attr, f"{definition.file}:{node.lineno}")
-                if refusal is not None:
-                    raise refusal
 
 
 def _is_tensor(annotation: ast.expr | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +10,12 @@ import numpy as np
 from certifier.errors import InvalidInput, ResourceLimitExceeded, UnsupportedNode
 from certifier.reading.aten.registry import INTEGERS, SCALAR_TYPES
 from certifier.reading.aten.table import lower
-from certifier.reading.aten.views import VIEWS, View, written
+from certifier.reading.aten.views import VIEWS, View, Writes
 from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.torchscript import scalars
 from certifier.reading.torchscript.values import FRESH, Cell, Device, Memory
 
 _NUMBER_OF = {name: number for number, name in SCALAR_TYPES.items()}
-_RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell".split())
 _DIVISIONS = ("div", "div_", "divide", "true_divide")
 """Before operator version 4 these rounded quotients of integers."""
 _EXACT = ("add", "sub", "mul", "floordiv", "neg", "eq", "ne", "lt", "le", "gt", "ge")
@@ -31,13 +30,6 @@ _TO_NUMBER: Mapping[str, type | None] = {
     "ScalarImplicit": None,
 }
 _MOST_ITEMS = 10_000
-
-
-def recurrence(operator: str, where: str) -> UnsupportedNode | None:
-    """The refusal of a recurrent operator; None for any other."""
-    if operator not in _RECURRENT:
-        return None
-    return UnsupportedNode(where, operator, "a recurrent operator carries a state from step to step; no rule bounds it")
 
 
 def missing_shape(hint: str) -> InvalidInput:
@@ -57,16 +49,13 @@ class Operators:
         self.pending: Cell | None = None
         """The model's input, as long as its shape is not known."""
         self.pending_name, self.pending_dtype = "input", "float32"
-        self._calls = 0
+        self._calls, self._writes = 0, Writes()
 
     def call(self, name: str, arguments: Sequence[object], keywords: Mapping[str, object], where: str) -> object:
         """The result of `torch.name(...)`.
 
         Raises: UnsupportedNode, MalformedModel, ResourceLimitExceeded; InvalidInput if the input's shape is missing.
         """
-        refusal = recurrence(name, where)
-        if refusal is not None:
-            raise refusal
         if not keywords and scalars.applies(name, arguments):
             return scalars.apply(name, arguments, where)
         if name == "device":
@@ -133,29 +122,25 @@ class Operators:
         """
         if cell is self.pending:
             raise missing_shape(f"{operator} at {where} depends on it")
-        base, path = _lineage(cell, until=lambda each: not each.is_stale)
-        ref = base.read(where, operator)
-        for seen, view in path:
-            self._count(where)
-            ref = view.of(self.emitter, ref, where)
-            seen.renew(ref)
-        return ref
+        if not cell.is_stale or cell.origin is None:
+            return cell.read(where, operator)
+        base, path = _lineage(cell)
+        self._count(where, 2 * len(path))
+        cell.renew(self._writes.shown(self.emitter, base.read(where, operator), path, where))
+        return cell.read(where, operator)
 
-    def _count(self, where: str) -> None:
-        self._calls += 1
+    def _count(self, where: str, calls: int = 1) -> None:
+        self._calls += calls
         self.emitter.limits.demand("nodes", self._calls, where)
 
     def _write(self, target: Cell, value: Ref, where: str, operator: str) -> None:
         """Give a tensor a value, and whatever it is a view of the value that this leaves there."""
-        base, path = _lineage(target, until=lambda each: False)
-        if base is target:
-            target.write(value, where, operator)
-            return
-        self._calls += len(path)
-        self._count(where)
-        old, views = self.read(base, where, operator), [view for _, view in path]
+        base, path = _lineage(target)
+        self._count(where, len(path))
+        old = base.read(where, operator)
         target.write(value, where, operator)
-        base.renew(written(self.emitter, old, views, value, operator=operator, where=where))
+        if path:
+            base.renew(self._writes.written(self.emitter, old, path, value, operator=operator, where=where))
 
     def _lowered(
         self, name: str, arguments: Sequence[object], keywords: Mapping[str, object], cells: list[Cell], where: str
@@ -253,12 +238,12 @@ class Operators:
         raise UnsupportedNode(where, name, "is given something that is neither a tensor nor a number")
 
 
-def _lineage(cell: Cell, *, until: Callable[[Cell], bool]) -> tuple[Cell, list[tuple[Cell, View]]]:
-    """The tensor that `cell` is a view of, and the views on the way to it; no further than where `until` holds."""
-    path: list[tuple[Cell, View]] = []
-    while cell.origin is not None and not until(cell):
-        path.append((cell, cell.origin[1]))
-        cell = cell.origin[0]
+def _lineage(cell: Cell) -> tuple[Cell, list[View]]:
+    """The tensor that is a view of no other, and the views from there to `cell`."""
+    path: list[View] = []
+    while cell.origin is not None:
+        cell, view = cell.origin
+        path.append(view)
     return cell, path[::-1]
 
 

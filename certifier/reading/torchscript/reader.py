@@ -16,7 +16,7 @@ from certifier.reading.emitting import Emitter, Ref
 from certifier.reading.torchscript.archive import Archive, refuse_legacy
 from certifier.reading.torchscript.code import Code, Definition
 from certifier.reading.torchscript.evaluator import Evaluator
-from certifier.reading.torchscript.inputs import Declared, declare_inputs, demand_no_recurrence
+from certifier.reading.torchscript.inputs import Declared, declare_inputs
 from certifier.reading.torchscript.modules import Objects
 from certifier.reading.torchscript.operators import Operators
 from certifier.reading.torchscript.pickle import read_pickle
@@ -58,15 +58,12 @@ def _read(data: bytes, limits: Limits, input_shape: tuple[int, ...] | None) -> G
     definition = objects.root.definition
     forward = definition.method("forward")
     if forward is None:
-        demand_no_recurrence(code)
         raise UnsupportedModel(f"the module {objects.root.stub.qualified} has no method forward")
     method = Method(Definition(forward, definition.file), objects.root, "forward")
     operators = Operators(emitter, version=version)
     evaluator = Evaluator(code, objects, operators)
     declared = Declared(archive, objects, input_shape)
     given = declare_inputs(method, declared, evaluator, operators)
-    if operators.pending is not None:
-        demand_no_recurrence(code)
     result = evaluator.call(method, given, {}, method.definition.where)
     outputs = _outputs(result, operators, method)
     graph = emitter.graph(outputs)

@@ -140,14 +140,14 @@ class Uninitialised:
 
 
 FRESH = frozenset(
-    """abs acos add addbmm addcdiv addcmul addmm addmv arange asin atan avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d baddbmm
-    batch_norm bmm cat celu clamp clamp_max clamp_min clone cos constant_pad_nd conv1d conv2d conv3d _convolution
-    conv_transpose1d conv_transpose2d conv_transpose3d convolution cumsum div dot elu embedding erf exp full gelu glu
-    gather group_norm hardshrink hardsigmoid hardswish hardtanh index index_put index_select
-    instance_norm layer_norm leaky_relu linear log log_sigmoid
-    log_softmax log1p max_pool1d max_pool2d max_pool3d maximum mean minimum mish mm mul mv native_layer_norm neg norm
-    ones matmul pow prelu reciprocal relu relu6 repeat rms_norm rsqrt rsub scaled_dot_product_attention selu
+    """abs acos adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add
+    addbmm addcdiv addcmul addmm addmv arange asin atan avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bmm cat
+    celu clamp clamp_max clamp_min clone constant_pad_nd conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d _convolution convolution cos cumsum div dot elu embedding erf exp full gather gelu glu
+    group_norm gru gru_cell hardshrink hardsigmoid hardswish hardtanh index index_put index_select instance_norm
+    layer_norm leaky_relu linear log log1p log_sigmoid log_softmax lstm lstm_cell matmul max_pool1d max_pool2d
+    max_pool3d maximum mean minimum mish mm mul mv native_layer_norm neg norm ones pow prelu reciprocal relu relu6
+    repeat rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell rsqrt rsub scaled_dot_product_attention selu
     sigmoid silu sin softmax softplus softshrink softsign sqrt square stack sub sum tan tanh threshold true_divide
     upsample_bicubic2d upsample_bilinear2d upsample_nearest1d upsample_nearest2d upsample_nearest3d var vdot where
     zeros""".split()

@@ -355,12 +355,6 @@ def test_a_branch_on_the_input_is_refused():
     assert "depends on the model's input" in refusal(scripted(Branching())).reason
 
 
-def test_recurrent_modules_are_refused_with_or_without_a_shape():
-    data = scripted(nn.LSTM(4, 4))
-    assert refusal(data, (1, 1, 4)).operator == "lstm"
-    assert refusal(data, None).operator == "lstm"
-
-
 def test_training_mode_is_refused():
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train()
     assert "dropout" in refusal(saved(torch.jit.script(model))).operator

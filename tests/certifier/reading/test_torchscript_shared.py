@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from certifier.engine import Engine
-from certifier.errors import UnsupportedModel, UnsupportedNode
+from certifier.errors import InvalidInput, UnsupportedModel, UnsupportedNode
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.reading.onnx import read_onnx
@@ -45,12 +45,13 @@ def test_archives_answer_as_the_onnx_files_beside_them(
     assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("shape", [None, (1, 41)])
-def test_the_recurrent_policy_is_refused(shared: Path, shape: tuple[int, ...] | None):
+def test_the_recurrent_policy_that_keeps_its_state_is_refused(shared: Path):
     data = (shared / "models/unitreerobotics/unitree_rl_gym/deploy/pre_train/h1/motion.pt").read_bytes()
-    with pytest.raises(UnsupportedNode, match="state") as caught:
-        read_torchscript(data, limits=LIMITS, input_shape=shape)
-    assert caught.value.node == "code/__torch__/torch/nn/modules/rnn.py:87"
+    with pytest.raises(InvalidInput, match="shape"):
+        read_torchscript(data, limits=LIMITS, input_shape=None)
+    with pytest.raises(UnsupportedNode, match="keeps state from call to call") as caught:
+        read_torchscript(data, limits=LIMITS, input_shape=(1, 41))
+    assert caught.value.operator == "copy_" and "hidden_state" in caught.value.reason
 
 
 @pytest.mark.parametrize(

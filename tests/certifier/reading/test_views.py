@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from certifier.errors import ResourceLimitExceeded, UnsupportedNode
 from certifier.limits import Limits
 from certifier.network import build_network
-from certifier.reading.aten.views import VIEWS, View, written
+from certifier.reading.aten.views import VIEWS, View, Writes
 from certifier.reading.emitting import Emitter
 from certifier.reading.exported.reader import read_exported
 from certifier.reading.torchscript.reader import read_torchscript
+from tests.building import certify_bytes
 from tests.certifier.reading.exporting import Applied, exported
 from tests.certifier.reading.test_agreement import assert_exported_same
 from tests.certifier.reading.torchscript_making import LIMITS, assert_same, scripted, traced
@@ -111,8 +112,23 @@ def test_a_view_that_shows_an_entry_twice_is_not_written_through() -> None:
     value = emitter.input("v", dtype="float32", shape=(2, 3), batch_axis=False)
     view = View(operator="expand", arguments=[[2, 3]], keywords={}, part=None)
     with pytest.raises(UnsupportedNode, match="several times"):
-        written(emitter, base, [view], value, operator="copy_", where="here")
+        Writes().written(emitter, base, [view], value, operator="copy_", where="here")
     assert "reshape" not in VIEWS and "contiguous" not in VIEWS
+
+
+def test_what_a_write_did_not_touch_is_read_as_before() -> None:
+    """So that a bound does not pass through the other parts: here each is steep, and only one is read."""
+
+    class Parts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 1.0
+            first, second = y.chunk(2, 1)
+            first.mul_(100)
+            return second * 2 + y[:, 2:] * 0.5
+
+    x = torch.zeros(SHAPE)
+    for data in (traced(Parts(), SHAPE), exported(Parts(), [x])):
+        assert certify_bytes(data).certificate.lipschitz.upper == pytest.approx(2.5, rel=1e-9)
 
 
 def test_chains_of_views_count_as_nodes() -> None:
