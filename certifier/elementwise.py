@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from certifier.terms import Elementwise
+from certifier.terms import Bend, Elementwise
 
 Array = NDArray[Any]
 
@@ -30,8 +30,22 @@ MISH_SLOPES = (-0.11252612238946257, 1.088498161251728)
 ERF_SLOPE = 1.1283791670955128
 """2/sqrt(pi) <= ERF_SLOPE."""
 
+GELU_BEND, GELU_TANH_BEND, SILU_BEND = math.sqrt(2.0), 1.4185040087908284, 2.3993572805154677
+MISH_BENDS = (-2.2563763963607931, 1.4905711794854285)
+"""Where those derivatives turn, to the last digits; `bend` widens them."""
+
 _ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
 _GELU_CUBIC = 0.044715
+
+
+def bend(at: float | Array, least: float | Array, most: float | Array) -> Bend:
+    """A bend known to nine digits at least."""
+    return Bend(at=at, near=2.0**-30 * (1.0 + float(np.max(np.abs(at)))), least=least, most=most)
+
+
+def turns(low: tuple[float, float], high: tuple[float, float]) -> tuple[Bend, Bend]:
+    """Two bends (place, slope) of a derivative that is smooth there."""
+    return bend(low[0], low[1], low[1]), bend(high[0], high[1], high[1])
 
 
 def relu() -> Elementwise:
@@ -45,6 +59,7 @@ def relu() -> Elementwise:
         ulps=0.0,
         absolute_ulps=0.0,
         image=(0.0, np.inf),
+        bends=(bend(0.0, 0.0, 1.0),),
     )
 
 
@@ -64,6 +79,7 @@ def prelu(slopes: float | Array, *, name: str = "prelu") -> Elementwise:
         slope_upper=float(upper) if np.ndim(upper) == 0 else upper,
         ulps=2.0,
         absolute_ulps=0.0,
+        bends=(bend(0.0, lower, upper),),
     )
 
 
@@ -87,6 +103,7 @@ def selu(alpha: float, gamma: float, *, name: str = "selu") -> Elementwise:
         slope_upper=max(ends) if exact else _above(max(ends)),
         ulps=16.0,
         absolute_ulps=8.0 * abs(alpha * gamma),
+        bends=(bend(0.0, min(gamma, gamma * alpha), max(gamma, gamma * alpha)),),
     )
 
 
@@ -105,6 +122,7 @@ def celu(alpha: float) -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=8.0 * alpha,
+        bends=(bend(0.0, 1.0, 1.0),),
     )
 
 
@@ -119,6 +137,7 @@ def sigmoid() -> Elementwise:
         ulps=16.0,
         absolute_ulps=16.0,
         image=(0.0, 1.0),
+        bends=(bend(0.0, 0.25, 0.25),),
     )
 
 
@@ -127,6 +146,9 @@ def hard_sigmoid(alpha: float, beta: float) -> Elementwise:
 
     Where it is not clipped, |alpha x| <= 1 + |beta|, which bounds the rounding of the product.
     """
+    # Where the derivative is computed to jump, for an alpha of any size.
+    near = math.inf if alpha == 0 else 2.0**-30 * (1.0 + abs(beta)) / abs(alpha) + 2.0**-1000
+    places = () if alpha == 0 else (-beta / alpha, (1.0 - beta) / alpha)
     return Elementwise(
         name="hard sigmoid",
         evaluate=lambda x: np.clip(_without_overflow(alpha, x) + beta, 0.0, 1.0),
@@ -136,6 +158,7 @@ def hard_sigmoid(alpha: float, beta: float) -> Elementwise:
         ulps=4.0,
         absolute_ulps=4.0 * (1.0 + abs(beta)),
         image=(0.0, 1.0),
+        bends=tuple(Bend(at=at, near=near, least=min(0.0, alpha), most=max(0.0, alpha)) for at in places),
     )
 
 
@@ -150,6 +173,7 @@ def tanh() -> Elementwise:
         ulps=24.0,
         absolute_ulps=8.0,
         image=(-1.0, 1.0),
+        bends=(bend(0.0, 1.0, 1.0),),
     )
 
 
@@ -164,6 +188,7 @@ def softplus() -> Elementwise:
         ulps=24.0,
         absolute_ulps=8.0,
         image=(0.0, np.inf),
+        bends=(),
     )
 
 
@@ -178,6 +203,7 @@ def softsign() -> Elementwise:
         ulps=16.0,
         absolute_ulps=0.0,
         image=(-1.0, 1.0),
+        bends=(bend(0.0, 1.0, 1.0),),
     )
 
 
@@ -192,6 +218,7 @@ def erf() -> Elementwise:
         ulps=8.0,
         absolute_ulps=8.0,
         image=(-1.0, 1.0),
+        bends=(bend(0.0, ERF_SLOPE, ERF_SLOPE),),
     )
 
 
@@ -205,6 +232,7 @@ def gelu() -> Elementwise:
         slope_upper=GELU_SLOPES[1],
         ulps=16.0,
         absolute_ulps=32.0,
+        bends=turns((-GELU_BEND, GELU_SLOPES[0]), (GELU_BEND, GELU_SLOPES[1])),
     )
 
 
@@ -223,6 +251,7 @@ def gelu_tanh() -> Elementwise:
         slope_upper=GELU_TANH_SLOPES[1],
         ulps=32.0,
         absolute_ulps=80.0,
+        bends=turns((-GELU_TANH_BEND, GELU_TANH_SLOPES[0]), (GELU_TANH_BEND, GELU_TANH_SLOPES[1])),
     )
 
 
@@ -249,6 +278,7 @@ def hard_swish() -> Elementwise:
         slope_upper=1.5,
         ulps=16.0,
         absolute_ulps=8.0,
+        bends=(bend(-3.0, -0.5, 0.0), bend(3.0, 1.0, 1.5)),
     )
 
 
@@ -266,6 +296,7 @@ def swish(alpha: float) -> Elementwise:
             slope_upper=0.5,
             ulps=16.0,
             absolute_ulps=0.0,
+            bends=(),
         )
     return Elementwise(
         name="swish",
@@ -275,6 +306,7 @@ def swish(alpha: float) -> Elementwise:
         slope_upper=SILU_SLOPES[1],
         ulps=32.0,
         absolute_ulps=_above(192.0 / abs(alpha)),
+        bends=turns((-SILU_BEND / alpha, SILU_SLOPES[0]), (SILU_BEND / alpha, SILU_SLOPES[1])),
     )
 
 
@@ -298,6 +330,7 @@ def mish() -> Elementwise:
         slope_upper=MISH_SLOPES[1],
         ulps=40.0,
         absolute_ulps=16.0,
+        bends=turns((MISH_BENDS[0], MISH_SLOPES[0]), (MISH_BENDS[1], MISH_SLOPES[1])),
     )
 
 
@@ -324,6 +357,7 @@ def clip(lower: float, upper: float) -> Elementwise:
         ulps=0.0,
         absolute_ulps=0.0,
         image=(min(lower, upper), upper),
+        bends=(bend(lower, 0.0, 1.0), bend(upper, 0.0, 1.0)),
     )
 
 
@@ -337,6 +371,7 @@ def maximum(floor: float | Array) -> Elementwise:
         slope_upper=1.0,
         ulps=0.0,
         absolute_ulps=0.0,
+        bends=(bend(floor, 0.0, 1.0),),
     )
 
 
@@ -350,6 +385,7 @@ def minimum(ceiling: float | Array) -> Elementwise:
         slope_upper=1.0,
         ulps=0.0,
         absolute_ulps=0.0,
+        bends=(bend(ceiling, 0.0, 1.0),),
     )
 
 
@@ -364,6 +400,7 @@ def absolute() -> Elementwise:
         ulps=0.0,
         absolute_ulps=0.0,
         image=(0.0, np.inf),
+        bends=(bend(0.0, -1.0, 1.0),),
     )
 
 
@@ -378,6 +415,7 @@ def sin() -> Elementwise:
         ulps=16.0,
         absolute_ulps=32.0,
         image=(-1.0, 1.0),
+        curvature=1.0,
     )
 
 
@@ -392,6 +430,7 @@ def cos() -> Elementwise:
         ulps=16.0,
         absolute_ulps=32.0,
         image=(-1.0, 1.0),
+        curvature=1.0,
     )
 
 
@@ -406,6 +445,7 @@ def atan() -> Elementwise:
         ulps=16.0,
         absolute_ulps=0.0,
         image=(-1.5707963267948968, 1.5707963267948968),
+        bends=(bend(0.0, 1.0, 1.0),),
     )
 
 
@@ -419,6 +459,7 @@ def asinh() -> Elementwise:
         slope_upper=1.0,
         ulps=16.0,
         absolute_ulps=0.0,
+        bends=(bend(0.0, 1.0, 1.0),),
     )
 
 

@@ -26,7 +26,7 @@ from certifier import elementwise
 from certifier.graph import Node
 from certifier.patterns.forms import Called, NoForm, Reader
 from certifier.patterns.matching import PRECISIONS, Surroundings
-from certifier.terms import Activation, Elementwise
+from certifier.terms import Activation, Bend, Elementwise
 
 Array = NDArray[Any]
 
@@ -135,6 +135,8 @@ def _swish(factor: float, rate: float) -> Elementwise:
         factor=factor,
         absolute=factor / rate,
         widening=0.0,
+        places=(-elementwise.SILU_BEND / rate, elementwise.SILU_BEND / rate),
+        jumps=False,
     )
 
 
@@ -148,6 +150,8 @@ def _gelu(factor: float, rate: float) -> Elementwise:
         factor=2 * factor,
         absolute=factor / rate,
         widening=0.0,
+        places=(-elementwise.GELU_BEND / stretch, elementwise.GELU_BEND / stretch),
+        jumps=False,
     )
 
 
@@ -161,6 +165,7 @@ def _gelu_tanh(factor: float, first: float, third: float) -> Elementwise:
         value, inner = argument(near), 2 * (first + 3 * third * near**2)
         return 2 * factor * (special.expit(value) + near * inner * special.expit(value) * special.expit(-value))
 
+    stretched = elementwise.GELU_TANH_BEND * math.sqrt(2 / math.pi) / first
     return _made(
         "gelu (tanh)",
         # (1 + tanh w)/2 = sigmoid(2w), which is 0 or 1 beyond 50.
@@ -171,6 +176,8 @@ def _gelu_tanh(factor: float, first: float, third: float) -> Elementwise:
         absolute=2 * factor / first,
         # third/first³ is within 4.1 CLOSENESS of its ideal.
         widening=5 * CLOSENESS * TANH_SENSITIVITY,
+        places=(-stretched, stretched),
+        jumps=False,
     )
 
 
@@ -190,6 +197,8 @@ def _hard_swish(factor: float, rate: float, shift: float) -> Elementwise:
         factor=factor,
         absolute=factor / rate,
         widening=0.0,
+        places=(-shift / rate, (1.0 - shift) / rate),
+        jumps=True,
     )
 
 
@@ -202,6 +211,8 @@ def _scaled(function: Elementwise, factor: float, *, name: str) -> Elementwise:
         factor=factor,
         absolute=factor,
         widening=0.0,
+        places=elementwise.MISH_BENDS,
+        jumps=False,
     )
 
 
@@ -214,15 +225,27 @@ def _made(
     factor: float,
     absolute: float,
     widening: float,
+    places: tuple[float, float],
+    jumps: bool,
 ) -> Elementwise:
-    """`factor` times the ideal `slopes`, `widening` wider; the factor was rounded from a fraction, hence the room."""
+    """`factor` times the ideal `slopes`, `widening` wider; the factor was rounded from a fraction, hence the room.
+
+    At `places` the derivative reaches them: it turns there, or jumps there from 0 and to `factor`.
+    """
     room = 2.0**-48
+    lower, upper = factor * ((slopes[0] - widening) * (1 + room)), factor * ((slopes[1] + widening) * (1 + room))
+    # Places move with the coefficients, which are within CLOSENESS of the ideal ones.
+    near = [2.0**-10 * abs(place) for place in places]
     return Elementwise(
         name=name,
         evaluate=evaluate,
         derivative=derivative,
-        slope_lower=factor * ((slopes[0] - widening) * (1 + room)),
-        slope_upper=factor * ((slopes[1] + widening) * (1 + room)),
+        slope_lower=lower,
+        slope_upper=upper,
         ulps=RELATIVE,
         absolute_ulps=ABSOLUTE * absolute,
+        bends=(
+            Bend(at=places[0], near=near[0], least=lower, most=0.0 if jumps else lower),
+            Bend(at=places[1], near=near[1], least=factor if jumps else upper, most=upper),
+        ),
     )

@@ -17,11 +17,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults import in_bounds, in_certificates, in_frequencies, in_multipliers, in_ranges, in_service
+from tests.faults import (
+    in_balls,
+    in_bounds,
+    in_certificates,
+    in_frequencies,
+    in_multipliers,
+    in_ranges,
+    in_service,
+)
 from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAULTS = (
+    *in_balls.FAULTS,
     *in_bounds.FAULTS,
     *in_certificates.FAULTS,
     *in_frequencies.FAULTS,

@@ -1,0 +1,101 @@
+"""Faults in what is proved of balls around inputs."""
+
+from tests.faults.fault import Fault
+
+BALLS = ("tests/certifier/proof/test_local.py",)
+LINES = ("tests/certifier/proof/test_local_relaxations.py",)
+HOME = "certifier/proof/local/"
+
+FAULTS = (
+    Fault(
+        name="a line above a straight function has the intercept of one below",
+        file=HOME + "relaxations.py",
+        old="above = -np.min(_straight(-values, -upper_slope * points), axis=0)",
+        new="above = np.min(_straight(values, upper_slope * points), axis=0)",
+        tests=LINES,
+    ),
+    Fault(
+        name="a curve is taken for its chord between two points",
+        file=HOME + "relaxations.py",
+        old="- theta * drop",
+        new="- 0.0 * drop",
+        tests=LINES,
+    ),
+    Fault(
+        name="a derivative's turns between the ends are overlooked",
+        file="certifier/terms.py",
+        old="inside = (lower <= bend.at + bend.near)",
+        new="inside = (lower > bend.at + bend.near)",
+        tests=LINES,
+    ),
+    Fault(
+        name="a maximum follows its winner although another may overtake it",
+        file=HOME + "selections.py",
+        old="gap = np.where(reach.max(axis=2) <= least, 0.0,",
+        new="gap = np.where(reach.max(axis=2) <= np.inf, 0.0,",
+        tests=LINES,
+    ),
+    Fault(
+        name="functionals are not charged for rounding",
+        file=HOME + "backward.py",
+        old="return 2.0 * (gamma_upper(count, FLOAT64)",
+        new="return 0.0 * (gamma_upper(count, FLOAT64)",
+        tests=BALLS,
+    ),
+    Fault(
+        name="the ball is taken for a smaller one of another norm",
+        file=HOME + "backward.py",
+        old='return np.sqrt(np.einsum("qn,qn->q", a, a) + a.shape[1] * TINY) * SLACK',
+        new="return np.max(np.abs(a), axis=1) * SLACK",
+        tests=BALLS,
+    ),
+    Fault(
+        name="negative coefficients take the line of positive ones",
+        file=HOME + "backward.py",
+        old="part = a * _of(step.middle, rows) + size * _of(step.half, rows)",
+        new="part = a * _of(step.middle, rows) + a * _of(step.half, rows)",
+        tests=BALLS,
+    ),
+    Fault(
+        name="intercepts of negative coefficients are those of positive ones",
+        file=HOME + "backward.py",
+        old="base = base + _dots(size, _of(step.spread, rows))\n                if step.at",
+        new="base = base + _dots(a, _of(step.spread, rows))\n                if step.at",
+        tests=BALLS,
+    ),
+    Fault(
+        name="a term without lines moves by half its length",
+        file=HOME + "backward.py",
+        old="_norms(a) * length) * SLACK",
+        new="_norms(a) * length) * 0.5",
+        tests=BALLS,
+    ),
+    Fault(
+        name="what is known of smaller balls is used for larger ones",
+        file=HOME + "analysis.py",
+        old="return (self.radii >= balls.radii)[:, None]",
+        new="return (self.radii >= 0.0 * balls.radii)[:, None]",
+        tests=BALLS,
+    ),
+    Fault(
+        name="an affine map moves values by the row sums of their lengths over the root of two",
+        file=HOME + "spans.py",
+        old="rows = rows + norm * source.length",
+        new="rows = rows + 0.7 * norm * source.length",
+        tests=BALLS,
+    ),
+    Fault(
+        name="only rising slopes move values",
+        file=HOME + "spans.py",
+        old="steepest = np.maximum(np.abs(least), np.abs(most))",
+        new="steepest = np.maximum(most, 0.0)",
+        tests=BALLS,
+    ),
+    Fault(
+        name="functionals are taken for unit vectors behind an activation",
+        file=HOME + "backward.py",
+        old="columns, units = self._network.sizes[term.sources[0]], None",
+        new="columns = self._network.sizes[term.sources[0]]",
+        tests=BALLS,
+    ),
+)
