@@ -46,17 +46,12 @@ from certifier.search.hints import CarriedVectors
 from certifier.search.state import Seal, SearchState
 from certifier.selftest import Subject, run_self_test
 from certifier.serving import Decider
-from certifier.tasks import task_of, with_loose_pairs
+from certifier.tasks import notes_of, task_of, with_loose_pairs
 
 Progress = Callable[[str, float], None]
 """Called with a stage in words and the share of the work done, in [0, 1]."""
 
 INLINE_PAIRS = 64
-ONE_ROW = "rows are certified and served one at a time, each as a batch of its own"
-INSIDE_THE_BOX = (
-    "every constant and radius holds inside of the declared input box only: for inputs of the box, and against "
-    "perturbations that stay in it"
-)
 PROBES = 8
 PROBE_ELEMENTS = 2**24
 """Probe rows are fewer where one row's values are so many that eight would take too long."""
@@ -173,7 +168,7 @@ def certify(
         arithmetic=execution.document(because),
         self_test=self_test,
         options=options,
-        notes=_notes(network, task_notes, box),
+        notes=notes_of(network, task_notes, box),
         engine=execution.engine,
         seconds=time.monotonic() - started,
     )
@@ -246,11 +241,6 @@ def _pair_methods(climbed: Climb, constants: Constants, task: Task) -> list[list
 
 def _unreported(layer: str) -> None:
     """Norms of a transformed network are none of its layers'."""
-
-
-def _notes(network: Network, task_notes: list[str], box: Box) -> list[str]:
-    boxed = [] if box.is_everything else [INSIDE_THE_BOX]
-    return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
 
 
 def _inline_pairs(constants: Constants, task: Task) -> list[list[float]] | None:

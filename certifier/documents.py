@@ -9,7 +9,7 @@ every radius down.  The file has more lines than most because the descriptions o
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -49,10 +49,12 @@ class Preprocessing(Document):
     )
 
 
-_Numbers = list[float]
-_Rows = list[_Numbers]
-NestedNumbers = float | _Numbers | _Rows | list[_Rows] | list[list[_Rows]]
-"""A number, or numbers in lists nested like the axes of a tensor."""
+_Numbers = Annotated[list[float], Field(fail_fast=True)]
+_Rows = Annotated[list[_Numbers], Field(fail_fast=True)]
+_Planes = Annotated[list[_Rows], Field(fail_fast=True)]
+_Spaces = Annotated[list[_Planes], Field(fail_fast=True)]
+NestedNumbers = float | _Numbers | _Rows | _Planes | _Spaces
+"""A number, or numbers in lists nested like the axes of a tensor; a list is read up to the first that is none."""
 
 
 _ENDS = "One number, or an array that broadcasts to one input row; by input name where several are perturbed."
@@ -73,7 +75,7 @@ def _plain_numbers(value: Any) -> Any:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(item)
-        elif not isinstance(item, (bool, int, float)) or not math.isfinite(item):
+        elif not isinstance(item, (bool, int, float)) or not abs(item) <= sys.float_info.max:
             raise ValueError("must be a finite number or nested lists of them")
     return plain
 

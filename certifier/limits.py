@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from certifier.errors import ResourceLimitExceeded
@@ -31,3 +32,17 @@ class Limits:
         limit = getattr(self, resource)
         if actual > limit:
             raise ResourceLimitExceeded(resource, limit=limit, actual=actual, where=where)
+
+
+class Deadline:
+    """The `seconds` of limits from now on, looked at between steps: none of them is broken off."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._started = limits, time.monotonic()
+
+    def demand(self, where: str) -> None:
+        """There is time left for the step `where`.
+
+        Raises: ResourceLimitExceeded.
+        """
+        self._limits.demand("seconds", time.monotonic() - self._started, where)

@@ -1,4 +1,4 @@
-"""What a network's outputs mean, and the pair constants that a classifier needs whatever its last layer is."""
+"""What a network's outputs mean, in words too, and the pair constants that a classifier needs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import math
 
 import numpy as np
 
+from certifier.box import Box
 from certifier.certificates import Constants
 from certifier.documents import CertifyOptions, Task
 from certifier.errors import InvalidInput, UnsupportedModel
 from certifier.flow import Network
 from certifier.proof.readout import MAXIMAL_PAIR_OUTPUTS
+
+ONE_ROW = "rows are certified and served one at a time, each as a batch of its own"
+INSIDE_THE_BOX = (
+    "every constant and radius holds inside of the declared input box only: for inputs of the box, and against "
+    "perturbations that stay in it"
+)
 
 
 def task_of(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]:
@@ -40,6 +47,12 @@ def task_of(network: Network, options: CertifyOptions) -> tuple[Task, list[str]]
         note = f"binary: class 1 where the probability, the sigmoid of the output, is over {threshold}"
         return "binary", [note if network.head == "sigmoid" else note + " (the output is taken as the logit)"]
     return "regression", []
+
+
+def notes_of(network: Network, task_notes: list[str], box: Box) -> list[str]:
+    """All notes of a certificate: what was cut off, assumed or declared."""
+    boxed = [] if box.is_everything else [INSIDE_THE_BOX]
+    return [*network.notes, *task_notes, *boxed, *([ONE_ROW] if network.input.batch_axis else [])]
 
 
 def with_loose_pairs(constants: Constants, count: int) -> Constants:

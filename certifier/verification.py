@@ -7,6 +7,7 @@ document's evidence.  What the document says of tests, lower bounds and times is
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,25 +15,40 @@ from pydantic import Field
 
 from certifier.box import Box
 from certifier.choice import choose
-from certifier.documents import Arithmetic, Document
+from certifier.documents import (
+    REAL_ARITHMETIC,
+    Arithmetic,
+    CertifyOptions,
+    Document,
+    FixedInput,
+    Task,
+    TensorDescription,
+)
 from certifier.errors import CertificateRefused, CertifierError
 from certifier.flow import Network
-from certifier.limits import Limits
+from certifier.limits import Deadline, Limits
 from certifier.network import build_network
 from certifier.parts import InputParts
 from certifier.portable import document, evidence
 from certifier.portable.document import PortableCertificate
 from certifier.portable.envelope import is_envelope, open_envelope
 from certifier.portable.structure import described
-from certifier.portable.writing import versions
-from certifier.tasks import task_of
+from certifier.portable.writing import ASSUMPTIONS, versions
+from certifier.tasks import notes_of, task_of
 
 
 class Verification(Document):
-    """What was proved again, and what it rests on."""
+    """What was proved again, of what, and what it rests on."""
 
     verdict: Literal["holds"] = "holds"
     model_sha256: str
+    task: Task
+    classes: int = Field(description="Number of outputs per row.")
+    inputs: list[TensorDescription] = Field(description="The perturbed inputs, in the order of a joint row.")
+    fixed_inputs: list[FixedInput]
+    options: CertifyOptions = Field(
+        description="What the constants are constants of: inputs, outputs, input box, preprocessing."
+    )
     terms: int = Field(description="Terms of the network that agree with the document's.")
     lipschitz_upper: float
     methods: list[str] = Field(description="The methods whose evidence was needed.")
@@ -56,20 +72,21 @@ UNCHECKED = [
 def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: Limits) -> Verification:
     """Prove a certificate again for a model's bytes.
 
-    `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.
-    Raises: CertificateRefused at the first step that fails; any CertifierError if the model cannot be read.
+    `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.  Of `limits`,
+    `model_bytes` holds for `data` as for the model; after `seconds` no step of the proof is begun.
+    Raises: CertificateRefused at the first step that fails; any other CertifierError where limits are crossed.
     """
-    signer = None
+    limits.demand("model_bytes", len(data), "the certificate")
+    signer, deadline = None, Deadline(limits)
     if is_envelope(data):
         data, signer = open_envelope(data, keys)
     elif keys:
         raise CertificateRefused("signature", "a key is given, but the certificate is not signed")
     certificate, stated, witnesses = document.from_bytes(data)
-    network = _network(certificate, model, limits)
+    subject = _subject(certificate, model, limits)
     claims = evidence.Evidence(norms=certificate.norms, witnesses=witnesses)
-    box = Box.of(certificate.options.input_box, InputParts.of(tuple(certificate.model.inputs)))
     try:
-        proved = evidence.prove(network, claims, box=box, task=certificate.task)
+        proved = evidence.prove(subject.network, claims, box=subject.box, task=certificate.task, deadline=deadline)
     except CertifierError as error:
         raise CertificateRefused("proof", str(error)) from None
     reason = evidence.difference(stated, proved.constants)
@@ -77,7 +94,12 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
         raise CertificateRefused("constants", reason)
     return Verification(
         model_sha256=certificate.model.sha256,
-        terms=len(network.terms),
+        task=certificate.task,
+        classes=certificate.classes,
+        inputs=certificate.model.inputs,
+        fixed_inputs=certificate.model.fixed_inputs,
+        options=certificate.options,
+        terms=len(subject.network.terms),
         lipschitz_upper=stated.upper,
         methods=["product", *witnesses],
         norms=proved.norms,
@@ -92,10 +114,18 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
     )
 
 
-def _network(certificate: PortableCertificate, model: bytes, limits: Limits) -> Network:
-    """The network of the model, which is the certified one.
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What the certificate speaks of: a network, and the box of inputs in which it does."""
 
-    Raises: CertificateRefused if it is another.
+    network: Network
+    box: Box
+
+
+def _subject(certificate: PortableCertificate, model: bytes, limits: Limits) -> _Subject:
+    """The network of the model and the box, which are the certified ones.
+
+    Raises: CertificateRefused if they are others, or if the document says anything else of them than what is proved.
     """
     digest = hashlib.sha256(model).hexdigest()
     if digest != certificate.model.sha256:
@@ -104,7 +134,8 @@ def _network(certificate: PortableCertificate, model: bytes, limits: Limits) -> 
     try:
         chosen = choose(model, options=options, limits=limits)
         network = build_network(chosen.graph, limits=limits, cut_head=options.task != "regression")
-        task, _ = task_of(network, options)
+        task, task_notes = task_of(network, options)
+        box = Box.of(options.input_box, InputParts.of(chosen.inputs))
     except CertifierError as error:
         raise CertificateRefused("model", f"it is not read as it was: {error}") from error
     said = (certificate.model.format, certificate.model.inputs, certificate.model.fixed_inputs)
@@ -118,4 +149,7 @@ def _network(certificate: PortableCertificate, model: bytes, limits: Limits) -> 
             raise CertificateRefused("network", f"node {term.node!r} computes something else than the certified one")
     if len(terms) != len(certificate.network):
         raise CertificateRefused("network", f"it has {len(terms)} terms, not {len(certificate.network)}")
-    return network
+    words = (Arithmetic(name="real", statement=REAL_ARITHMETIC), list(ASSUMPTIONS), notes_of(network, task_notes, box))
+    if (certificate.arithmetic, certificate.assumptions, certificate.notes) != words:
+        raise CertificateRefused("network", "its arithmetic, assumptions or notes are not those of what is proved")
+    return _Subject(network=network, box=box)

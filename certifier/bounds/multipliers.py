@@ -7,6 +7,8 @@ proved there is no bound.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -29,27 +31,37 @@ from certifier.proof.rounding import norm_upper, sqrt_upper
 from certifier.witness import Witness
 
 Floats = NDArray[np.float64]
+Progress = Callable[[str], None]
+"""Told of every step before it is proved; may raise to end the proof."""
 
 METHOD = "multipliers"
+MAXIMAL_FAMILIES = 512
+"""Of one witness: each is proved through the whole network."""
 SLACKS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """By how much a precision is lowered so that its proof succeeds in floating point, the least that works."""
 
 
-def check(form: JointForm, witness: Witness) -> Constants:
+def check(form: JointForm, witness: Witness, *, before_step: Progress = lambda step: None) -> Constants:
     """The constants that the witness' families of multipliers prove, the smallest for each output and pair.
 
-    Raises: NotProved for a family that proves nothing or does not fit the network.
+    Raises: NotProved for a family that proves nothing or does not fit the network, or for too many of them.
     """
     families = sorted({name.split("/")[0] for name in witness.arrays})
     if not families:
         raise NotProved("the witness has no multipliers")
-    best = check_family(form, witness, families[0])
+    if len(families) > MAXIMAL_FAMILIES:
+        raise NotProved(f"the witness has {len(families)} families of multipliers, more than {MAXIMAL_FAMILIES}")
+    if set(witness.arrays) != {f"{family}/{position}" for family in families for position in range(len(form.steps))}:
+        raise NotProved("the witness does not have one array per family and step, and no other")
+    best = check_family(form, witness, families[0], before_step=before_step)
     for family in families[1:]:
-        best = tighter(best, check_family(form, witness, family))
+        best = tighter(best, check_family(form, witness, family, before_step=before_step))
     return best
 
 
-def check_family(form: JointForm, witness: Witness, family: str) -> Constants:
+def check_family(
+    form: JointForm, witness: Witness, family: str, *, before_step: Progress = lambda step: None
+) -> Constants:
     """The constants that one family of the witness proves.
 
     Raises: NotProved for a family that proves nothing or does not fit the network.
@@ -58,10 +70,10 @@ def check_family(form: JointForm, witness: Witness, family: str) -> Constants:
         witness.positive(f"{family}/{position}", (len(step.read.matrix) if isinstance(step.law, Slopes) else 1,))
         for position, step in enumerate(form.steps)
     ]
-    return constants_of(proved_matrix(form, multipliers))
+    return constants_of(proved_matrix(form, multipliers, before_step=before_step))
 
 
-def proved_matrix(form: JointForm, multipliers: list[Floats]) -> Floats:
+def proved_matrix(form: JointForm, multipliers: list[Floats], *, before_step: Progress = lambda step: None) -> Floats:
     """Q with |aᵀ(f(x) - f(y))|² <= aᵀQa ‖x - y‖² for every a, from one family of multipliers.
 
     Shapes: multipliers, per step, [n] for slopes and [1] for a stretch -> [c, c], exactly symmetric.
@@ -71,6 +83,7 @@ def proved_matrix(form: JointForm, multipliers: list[Floats]) -> Floats:
         raise ValueError(f"{len(multipliers)} families of multipliers for {len(form.steps)} steps")
     precision = np.eye(form.input_size)
     for step, family in zip(form.steps, multipliers, strict=True):
+        before_step(f"node {step.name!r}")
         precision = _continued(precision, step, family)
     return _readout(precision, form.readout)
 

@@ -6,6 +6,8 @@ the product of norms, stands for everything before, and multiplies what is prove
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from certifier.bounds.product import ProductBound
@@ -35,11 +37,13 @@ def covers(network: Network) -> str | None:
     return None
 
 
-def check(network: Network, witness: Witness, norms: ProvedNorms) -> Constants:
+def check(
+    network: Network, witness: Witness, norms: ProvedNorms, *, before_step: Callable[[str], None] = lambda step: None
+) -> Constants:
     """The constants that the witness proves for the network.
 
     Nothing but the origin's name and the multipliers is taken from the witness; `norms` proves the norms of what lies
-    before the origin, and of terms that have no form on a torus.
+    before the origin, and of terms that have no form on a torus.  `before_step` may raise to end the proof.
     Raises: NotProved.
     """
     origin = witness.header.get("origin")
@@ -49,11 +53,12 @@ def check(network: Network, witness: Witness, norms: ProvedNorms) -> Constants:
         plan = plan_from(network, origin, norms.norm_upper)
     except NotCovered as error:
         raise NotProved(f"the network is not covered from {origin!r} on: {error}") from error
-    if witness.header.get("tori") != plan.tori:
-        raise NotProved("the witness was made for other tori")
+    if dict(witness.header) != plan.header:
+        raise NotProved("the witness was made for other tori or cuts")
     # All norms of the network are proved only where one of them is needed.
     before = 1.0 if origin == network.input.name else ProductBound(network, norms).lipschitz_upper(origin)
-    return _constants(plan.lowered, prove(plan.schedule.segments, witness), before, network.output_size)
+    bound = prove(plan.schedule.segments, witness, before_step=before_step)
+    return _constants(plan.lowered, bound, before, network.output_size)
 
 
 def _constants(lowered: Lowered, bound: Bound, before: float, count: int) -> Constants:

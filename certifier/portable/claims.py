@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -27,9 +27,10 @@ def written(leaves: Mapping[str, float]) -> dict[str, float]:
 class ClaimedNorms(ProvedNorms):
     """Spectral norms from claims by the digest of what is proved; `proved` are those that were needed."""
 
-    def __init__(self, claims: Mapping[str, float]) -> None:
+    def __init__(self, claims: Mapping[str, float], *, before_proof: Callable[[str], None]) -> None:
+        """`before_proof` is told of every layer and may raise to end the proofs."""
         super().__init__()
-        self._claims = claims
+        self._claims, self._before_proof = claims, before_proof
 
     @property
     def proved(self) -> int:
@@ -46,6 +47,7 @@ class ClaimedNorms(ProvedNorms):
             raise NotProved(
                 f"the norm of layer {name!r} is claimed nowhere: it is another layer than the certified one"
             )
+        self._before_proof(f"layer {name!r}")
         proof = gram_proof(plan) if isinstance(plan, Matrix) else torus_proof(plan)
         if not _holds(proof, claimed):
             raise NotProved(f"the norm {claimed!r} of layer {name!r} cannot be proved")

@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import FailFast, Field, ValidationError
 
 from certifier.certificates import Constants
 from certifier.documents import (
@@ -32,13 +32,16 @@ from certifier.documents import (
 )
 from certifier.errors import CertificateRefused
 from certifier.portable.structure import TermDescription
+from certifier.portable.untrusted import demand_few_parts, parsed
 from certifier.witness import Witness
 
 Floats = NDArray[np.float64]
 MEDIA_TYPE = "application/vnd.lipcert.certificate+safetensors"
 METADATA = "lipcert"
-LARGEST_HEADER = 256 * 2**20
+LARGEST_HEADER = 64 * 2**20
 """Bytes of JSON that are read."""
+MOST_PARTS = 2**20
+"""Commas and opening brackets in it: 20 000 terms have 300 000, a box with ends for each of 150 000 pixels as many."""
 
 
 class CertifiedModelDescription(Document):
@@ -46,8 +49,8 @@ class CertifiedModelDescription(Document):
 
     sha256: str = Field(description="Digest of the model's bytes.")
     format: ModelFormat
-    inputs: list[TensorDescription]
-    fixed_inputs: list[FixedInput]
+    inputs: Annotated[list[TensorDescription], FailFast()]
+    fixed_inputs: Annotated[list[FixedInput], FailFast()]
 
 
 class WitnessDescription(Document):
@@ -66,11 +69,15 @@ class PortableCertificate(Document):
     task: Task
     classes: int = Field(ge=1)
     arithmetic: Arithmetic
-    network: list[TermDescription] = Field(description="The terms of the certified network, in order.")
+    network: Annotated[list[TermDescription], FailFast()] = Field(
+        description="The terms of the certified network, in order."
+    )
     norms: dict[str, float] = Field(description="Claimed spectral norms, by the digest of what they bound.")
-    witnesses: list[WitnessDescription] = Field(description="Evidence of the methods beyond the product of norms.")
-    assumptions: list[str] = Field(description="What the proofs take for granted, by number.")
-    notes: list[str]
+    witnesses: Annotated[list[WitnessDescription], FailFast()] = Field(
+        description="Evidence of the methods beyond the product of norms."
+    )
+    assumptions: Annotated[list[str], FailFast()] = Field(description="What the proofs take for granted, by number.")
+    notes: Annotated[list[str], FailFast()]
     versions: dict[str, str] = Field(description="Of the software that searched and proved.")
 
 
@@ -93,11 +100,17 @@ def from_bytes(data: bytes) -> tuple[PortableCertificate, Constants, dict[str, W
     """
     text, tensors = _unpacked(data)
     try:
+        demand_few_parts(text, MOST_PARTS)
         certificate = PortableCertificate.model_validate_json(text)
     except ValidationError as error:
         finding = error.errors()[0]
         place = ".".join(map(str, finding["loc"]))
         raise CertificateRefused("document", f"{place}: {finding['msg']}") from None
+    except ValueError as error:
+        raise CertificateRefused("document", str(error)) from None
+    if certificate.model_dump_json() != text:
+        # A key that is given twice, say, of which another reader may take the other value.
+        raise CertificateRefused("document", "its claims are not written as Lipcert writes them")
     upper = tensors.pop("constants/upper", np.zeros(0))
     if upper.shape != (1,):
         raise CertificateRefused("document", "it has no constant of the whole network")
@@ -129,10 +142,13 @@ def _unpacked(data: bytes) -> tuple[str, dict[str, Floats]]:
         size = int.from_bytes(data[:8], "little")
         if len(data) < 8 or not 2 <= size <= min(len(data) - 8, LARGEST_HEADER):
             raise ValueError("the header is longer than the file")
-        envelope = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA])
+        header = parsed(data[8 : 8 + size], most=MOST_PARTS)
+        envelope = parsed(header["__metadata__"][METADATA], most=MOST_PARTS)
         text, digest = envelope["certificate"], envelope["sha256"]
         if not isinstance(text, str) or not isinstance(digest, str):
             raise ValueError("its metadata are of another kind")
+        # What is no text in UTF-8, half a surrogate pair say, has no digest.
+        text.encode()
         tensors = safetensors.numpy.load(data)
     except Exception as error:  # noqa: BLE001  # any damage at all: lengths, JSON, offsets, types
         raise CertificateRefused("document", f"this is no certificate of Lipcert: {error}") from None

@@ -18,8 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from certifier.errors import CertificateRefused, InvalidInput
 from certifier.portable.document import MEDIA_TYPE
+from certifier.portable.untrusted import parsed
 
 ENVELOPE_MEDIA_TYPE = "application/vnd.dsse.envelope+json"
+MOST_PARTS = 64
+"""Commas and opening brackets of an envelope: room for twenty signatures, each of which hashes the document."""
+LARGEST_KEY_FILE = 2**20
+MOST_KEY_PARTS = 4096
+"""Commas and opening brackets of a set of keys."""
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -41,8 +47,10 @@ def read_keys(data: bytes) -> list[Ed25519PublicKey]:
     Raises: InvalidInput.
     """
     try:
+        if len(data) > LARGEST_KEY_FILE:
+            raise ValueError(f"it has more than {LARGEST_KEY_FILE} bytes")
         if data.lstrip().startswith(b"{"):
-            document = json.loads(data)
+            document = parsed(data, most=MOST_KEY_PARTS)
             found = [
                 Ed25519PublicKey.from_public_bytes(_bytes(each["x"]))
                 for each in document["keys"]
@@ -81,7 +89,7 @@ def open_envelope(data: bytes, keys: list[Ed25519PublicKey]) -> tuple[bytes, str
     Raises: CertificateRefused for anything but an envelope, and where keys are given but none of them signed it.
     """
     try:
-        envelope = json.loads(data)
+        envelope = parsed(data, most=MOST_PARTS)
         payload = base64.b64decode(envelope["payload"], validate=True)
         kind = envelope["payloadType"]
         signatures = [base64.b64decode(each["sig"], validate=True) for each in envelope["signatures"]]

@@ -21,6 +21,7 @@ from certifier.documents import Task
 from certifier.errors import NotProved
 from certifier.flow import Network
 from certifier.frequencies import method as frequency
+from certifier.limits import Deadline
 from certifier.portable.claims import ClaimedNorms
 from certifier.proof.rounding import mul_upper
 from certifier.ranges import with_ranges
@@ -57,26 +58,29 @@ def written(constants: Constants) -> Constants:
     )
 
 
-def prove(network: Network, evidence: Evidence, *, box: Box, task: Task) -> Proved:
+def prove(network: Network, evidence: Evidence, *, box: Box, task: Task, deadline: Deadline) -> Proved:
     """The constants that the evidence proves for the network inside of the box.
 
-    Raises: NotProved, UnsupportedNode.
+    Raises: NotProved, UnsupportedNode; ResourceLimitExceeded at the first step that begins too late.
     """
-    norms = ClaimedNorms(evidence.norms)
+    norms = ClaimedNorms(evidence.norms, before_proof=deadline.demand)
     network = with_ranges(network, box, norms.norm_upper)
     product = ProductBound(network, norms)
     constants, needed = product.constants(), 0
     for name, witness in evidence.witnesses.items():
         if name == "loop_transform":
-            apart = ClaimedNorms(evidence.norms)
+            if witness.arrays:
+                raise NotProved("the loop transformation rests on norms alone")
+            apart = ClaimedNorms(evidence.norms, before_proof=deadline.demand)
             further = ProductBound(loop_transformed(network), apart, expand_always=True).constants()
             needed += apart.proved
         elif name == frequency.METHOD:
-            further = frequency.check(network, witness, norms)
+            further = frequency.check(network, witness, norms, before_step=deadline.demand)
         elif name == multipliers.METHOD:
             if (reason := obstacle(network)) is not None:
                 raise NotProved(reason)
-            further = multipliers.check(joint_form(network, product.lipschitz_upper), witness)
+            form = joint_form(network, product.lipschitz_upper)
+            further = multipliers.check(form, witness, before_step=deadline.demand)
         else:
             raise NotProved(f"there is no method {name!r}")
         constants = tighter(constants, further)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from certifier.bounds.joint import JointForm, Slopes, Step
-from certifier.bounds.multipliers import METHOD
+from certifier.bounds.multipliers import MAXIMAL_FAMILIES, METHOD
 from certifier.search.multipliers.arrays import best_arrays
 from certifier.search.multipliers.descent import Found, Parameters, search
 from certifier.search.multipliers.objectives import Objective, outputs, pairs, whole
@@ -22,7 +22,6 @@ Floats = NDArray[np.float64]
 RATE = 0.1
 NARROWEST = 1e-4
 """The search takes slope intervals at least this wide, relative to the steepest slope, so that η is not zero."""
-MAXIMAL_FAMILIES = 512
 ONE_THREAD = 1024
 """Up to this width of its steps a search is faster with one thread than with several."""
 

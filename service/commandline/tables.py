@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from certifier.documents import (
     Arithmetic,
     Certificate,
+    CertifyOptions,
     Comparisons,
     ModelCheck,
     OperatorSupport,
@@ -25,6 +27,8 @@ SHOWN_ROWS = 20
 """Rows of a long table; `--json` prints all."""
 SHOWN_LAYERS = 60
 SHOWN_OUTPUTS = 4
+SHOWN_LETTERS = 200
+"""Of an option; `--json` prints all."""
 LARGEST_SHOWN = 1e308
 """Radii beyond are those of classes that no input can change."""
 
@@ -82,6 +86,10 @@ def show_verification(console: Console, found: Verification) -> None:
     facts = [
         ("verdict", "the certificate holds for this model"),
         ("sha256", found.model_sha256),
+        ("task", _task(found)),
+        *((f"input {one.name}", f"{one.dtype} {_shape(one.shape)}") for one in found.inputs),
+        *((f"fixed {one.name}", f"{one.dtype} {_shape(one.shape)} sha256 {one.sha256}") for one in found.fixed_inputs),
+        *_declared(found.options),
         ("L2 Lipschitz constant", f"at most {_at_most(found.lipschitz_upper, 9)}, proved again"),
         ("methods", ", ".join(found.methods)),
         ("proved", f"{found.norms} norms, {found.multipliers} multipliers, {found.terms} terms of the network"),
@@ -94,6 +102,18 @@ def show_verification(console: Console, found: Verification) -> None:
         ("verified with", _versions(found.verified_with)),
     ]
     _show_facts(console, facts)
+
+
+def _declared(options: CertifyOptions) -> list[tuple[str, str]]:
+    """The options that change what the constants are constants of, where they are given."""
+    facts = options.model_dump_json(
+        include={"outputs", "input_box", "preprocessing", "threshold", "input_shape"}, exclude_none=True
+    )
+    return [(name.replace("_", " "), _shortened(json.dumps(value))) for name, value in json.loads(facts).items()]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]} … (--json prints all)"
 
 
 def _versions(versions: Mapping[str, str]) -> str:
@@ -238,7 +258,7 @@ def _say_arithmetic(console: Console, arithmetic: Arithmetic) -> None:
     console.print(f"Arithmetic: {arithmetic.statement}", soft_wrap=not console.is_terminal)
 
 
-def _task(certificate: Certificate) -> str:
+def _task(certificate: Certificate | Verification) -> str:
     if certificate.task == "classification":
         return f"classification, {certificate.classes} classes"
     return f"{certificate.task}, {certificate.classes} output{'s' if certificate.classes > 1 else ''}"

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from certifier.bounds.product import ProductBound
 from certifier.box import OUTSIDE, Box
-from certifier.certification import INSIDE_THE_BOX
 from certifier.documents import CertifyOptions, InputBox, Preprocessing
 from certifier.errors import InvalidInput, UnsupportedNode
 from certifier.limits import Limits
@@ -19,6 +18,7 @@ from certifier.ranges import needs_range, with_ranges
 from certifier.reading.onnx import read_onnx
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import SearchState
+from certifier.tasks import INSIDE_THE_BOX
 from tests.building import SEAL, Model, certify_bytes, certify_model, predictor_of, single
 
 

@@ -33,7 +33,14 @@ def test_a_certificate_is_proved_again(lipcert: Commands, certificate: Path) -> 
     found = Verification.model_validate(lipcert.json("verify", certificate, lipcert.model))
     assert found.verdict == "holds" and found.signed_by is None and found.methods[0] == "product" and found.norms > 3
     table = lipcert.table("verify", certificate, lipcert.model)
-    for text in ("holds for this model", "not looked at", "A1:", "does not say"):
+    for text in (
+        "holds for this model",
+        "classification, 10 classes",
+        "input ",
+        "not looked at",
+        "A1:",
+        "does not say",
+    ):
         assert text in table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 
 VERIFICATION = "tests/certifier/portable/test_verification.py"
+HOSTILE = "tests/certifier/portable/test_hostile_documents.py"
 ENVELOPE = "tests/certifier/portable/test_envelope.py"
 
 FAULTS = (
@@ -77,6 +78,41 @@ FAULTS = (
         old="    for name in sorted(tensors):\n        array",
         new="    for name in sorted(tensors)[:0]:\n        array",
         tests=(VERIFICATION,),
+    ),
+    Fault(
+        name="claims are read however they are written",
+        file="certifier/portable/document.py",
+        old="    if certificate.model_dump_json() != text:",
+        new="    if False:",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="whatever is nested deeply ends in a crash",
+        file="certifier/portable/untrusted.py",
+        old="    except RecursionError:",
+        new="    except KeyError:",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="a witness may have any number of families",
+        file="certifier/bounds/multipliers.py",
+        old="    if len(families) > MAXIMAL_FAMILIES:",
+        new="    if False:",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="a verification never ends",
+        file="certifier/limits.py",
+        old='        self._limits.demand("seconds", time.monotonic() - self._started, where)',
+        new="        return",
+        tests=(HOSTILE,),
+    ),
+    Fault(
+        name="a document's words are believed",
+        file="certifier/verification.py",
+        old="    if (certificate.arithmetic, certificate.assumptions, certificate.notes) != words:",
+        new="    if False:",
+        tests=(HOSTILE,),
     ),
     Fault(
         name="a signature of any key will do",

@@ -1,6 +1,6 @@
 """segments, multipliers -> constants: what a certificate of this method rests on, with the steps that it is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -22,8 +22,10 @@ def restart_name(segment: int) -> str:
     return f"restarts/{segment}"
 
 
-def prove(segments: Sequence[Segment], witness: Witness) -> Bound:
-    """The constants that the witness proves for the network of these segments.
+def prove(
+    segments: Sequence[Segment], witness: Witness, *, before_step: Callable[[str], None] = lambda step: None
+) -> Bound:
+    """The constants that the witness proves for the network of these segments; `before_step` may raise to end.
 
     Raises: NotProved, also for a witness that lacks arrays or has others.
     """
@@ -32,6 +34,7 @@ def prove(segments: Sequence[Segment], witness: Witness) -> Bound:
     for position, segment in enumerate(segments):
         state = State.diagonal(Torus(segment.sizes), _variances(segment, before))
         for number, step in enumerate(segment.steps):
+            before_step(f"step {number} of segment {position} on frequencies")
             if isinstance(step, Linear):
                 state = state.mapped(step)
                 continue
