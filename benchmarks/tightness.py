@@ -2,7 +2,8 @@
 
 Per network: the product of norms, the loop transformation, multipliers, frequencies, and the certificate that results,
 as the constant L of the whole output, the mean constant over pairs of outputs, and seconds; beside them the lower bound
-that the certificate carries.  Each model is certified in a child process, so that none can hold up the others.
+that the certificate carries and, with the extra `benchmarks` installed and for chains of dense layers, ECLipsE and
+ECLipsE-Fast.  Each model is certified in a child process, so that none can hold up the others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.corpus import ROOT, SEAL, read_manifest, uploaded
+from benchmarks.peers import chain_of, eclipse, form_of_model, has_peers
 from benchmarks.tables import markdown
 from certifier.certification import certify
 from certifier.documents import CertifyOptions
@@ -48,6 +50,9 @@ def _measured(path: Path, seconds: float) -> dict[str, object]:
     except CertifierError as error:
         return {"refused": str(error)}
     certificate, pairs = certified.certificate, None
+    form = form_of_model(uploaded(path)) if has_peers() else None
+    chain = None if form is None else chain_of(form)
+    peers = {} if chain is None else {"ECLipsE-Fast": eclipse(chain, fast=True), "ECLipsE": eclipse(chain, fast=False)}
     if certificate.pairs is not None and certificate.classes > 1:
         upper = [certificate.pairs[t][j] for t in range(certificate.classes) for j in range(t)]
         pairs = sum(upper) / len(upper)
@@ -56,6 +61,7 @@ def _measured(path: Path, seconds: float) -> dict[str, object]:
         "lower": certificate.lipschitz.lower,
         "mean_pair": pairs,
         "seconds": certificate.seconds,
+        "peers": {name: peer.__dict__ for name, peer in peers.items() if peer is not None},
         "methods": [report.model_dump() for report in certificate.methods],
     }
 
@@ -73,6 +79,10 @@ def _rows(name: str, measured: dict[str, object]) -> list[list[object]]:
     for report in reports:
         if report["upper"] is not None:
             rows.append([name, report["method"], report["upper"], report["mean_pair"], report["seconds"], None])
+    peers = measured["peers"]
+    assert isinstance(peers, dict)
+    for peer, figures in peers.items():
+        rows.append([name, f"{peer} (unproved)", figures["whole"], figures["mean_pair"], figures["seconds"], None])
     rows.append(
         [name, "**certificate**", measured["upper"], measured["mean_pair"], measured["seconds"], measured["lower"]]
     )

@@ -60,6 +60,8 @@ class Searching:
         `cost` is that of a proof in seconds; `is_worthwhile` decides whether single pairs get families of their own.
         """
         deadline = time.monotonic() + seconds
+        # Pairs gain more from multipliers of their own than from better common ones, so time is left for them.
+        single = self.classes and self.count > 2
         shares: list[tuple[str, Objective, float]] = [("whole", whole(), 1.0)]
         if self.count > 1:
             common = pairs(self.weights) if self.classes else outputs()
@@ -69,11 +71,11 @@ class Searching:
             left = deadline - time.monotonic() - cost()
             if first is not None and left <= 0:
                 return
-            found = self._find(name, objective, max(left * share, 0.0), None)
+            found = self._find(name, objective, max(left * share, 0.0), None, thorough=not single)
             first = first or found
             if found is not None:
                 yield name
-        if first is None or not self.classes or self.count < 3 or not is_worthwhile():
+        if first is None or not single or not is_worthwhile():
             return
         for t, j in self._important_pairs():
             left = deadline - time.monotonic() - cost()
@@ -81,7 +83,7 @@ class Searching:
                 return
             alone = np.zeros_like(self.weights)
             alone[t, j] = alone[j, t] = 1.0
-            if self._find(f"pair {t} {j}", pairs(alone), left, first.parameters) is not None:
+            if self._find(f"pair {t} {j}", pairs(alone), left, first.parameters, thorough=False) is not None:
                 yield f"pair {t} {j}"
 
     def witness(self) -> Witness:
@@ -99,14 +101,18 @@ class Searching:
         order = np.argsort(-self.weights[first, second], kind="stable")
         return [(int(first[each]), int(second[each])) for each in order if self.weights[first[each], second[each]] > 0]
 
-    def _find(self, name: str, objective: Objective, seconds: float, warm: Parameters | None) -> Found | None:
+    def _find(
+        self, name: str, objective: Objective, seconds: float, warm: Parameters | None, *, thorough: bool
+    ) -> Found | None:
         self.progress(name)
         kept = [self.kept.get(f"{name}/{position}") for position in range(len(self.recursion.chain.stages))]
         usable = [each for each in kept if each is not None]
         if len(usable) == len(kept):
             warm = usable
         with threadpool_limits(self.threads):
-            found = search(self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, progress=None)
+            found = search(
+                self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, thorough=thorough, progress=None
+            )
         if found is not None:
             self.iterations[name] = found.iterations
             for position, (family, point) in enumerate(zip(found.multipliers, found.parameters, strict=True)):

@@ -23,7 +23,9 @@ TIGHT = 5.0
 """The largest g to start from; the product of norms of a law without a preferred sign is the limit of large g."""
 ROUND = 30
 ENOUGH = 2e-5
-"""How much the objective, a logarithm, has to improve in a round of steps for the search to go on."""
+"""How much the objective, a logarithm, has to improve in a round of steps for a hasty search to go on."""
+ENOUGH_A_DESCENT = 1e-4
+"""How much it has to improve from one whole descent to the next for a thorough search to go on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,19 +45,29 @@ def search(
     seconds: float,
     rate: float,
     warm: Parameters | None,
+    thorough: bool,
     progress: Callable[[float], None] | None,
 ) -> Found | None:
-    """The best multipliers that gradient descent sees within the time; None if there was no usable point at all."""
+    """The best multipliers that gradient descent sees within the time; None if there was no usable point at all.
+
+    A thorough search descends again and again from its best point, at half the first rate, while that helps: deep
+    networks need it.  A hasty one ends with its first descent, or earlier where that hardly gets on.
+    """
     descent = _Descent(recursion, objective, rate, warm)
-    started, marked = time.monotonic(), np.inf
-    while descent.rate > SLOWEST:
+    started, marked, before = time.monotonic(), np.inf, np.inf
+    while True:
+        if descent.rate <= SLOWEST:
+            if not thorough or descent.best is None or descent.best.value > before - ENOUGH_A_DESCENT:
+                break
+            before = descent.best.value
+            descent.restart(rate / 2)
         descent.step()
         spent = (time.monotonic() - started) / max(seconds, 1e-9)
         if progress is not None:
             progress(min(spent, 1.0))
         if spent >= 1.0:
             break
-        if descent.iterations % ROUND == 0 and descent.best is not None:
+        if not thorough and descent.iterations % ROUND == 0 and descent.best is not None:
             if descent.best.value > marked - ENOUGH:
                 break
             marked = descent.best.value
@@ -64,7 +76,7 @@ def search(
 
 class _Descent:
     def __init__(self, recursion: Recursion, objective: Objective, rate: float, warm: Parameters | None) -> None:
-        self.recursion, self.objective, self.rate = recursion, objective, rate
+        self.recursion, self.objective = recursion, objective
         stages = recursion.chain.stages
         cold = [_start(stage) for stage in stages]
         self.counts = np.array([len(each) for each in cold], dtype=np.intp)
@@ -74,10 +86,11 @@ class _Descent:
         self.point = np.concatenate([*start, np.zeros(0)])
         self.best: Found | None = None
         self.iterations = 0
-        self._restart()
+        self.restart(rate)
 
-    def _restart(self) -> None:
+    def restart(self, rate: float) -> None:
         """From the best point seen, with fresh momentum."""
+        self.rate = rate
         if self.best is not None:
             self.point = np.concatenate(self.best.parameters)
         self.mean, self.square = np.zeros_like(self.point), np.zeros_like(self.point)
@@ -88,8 +101,7 @@ class _Descent:
         self.iterations, self.since, self.age = self.iterations + 1, self.since + 1, self.age + 1
         gradient = self._gradient()
         if gradient is None or self.since > PATIENCE:
-            self.rate /= 2
-            self._restart()
+            self.restart(self.rate / 2)
             return
         self.mean = 0.9 * self.mean + 0.1 * gradient
         self.square = 0.99 * self.square + 0.01 * gradient**2
