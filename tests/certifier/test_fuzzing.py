@@ -51,7 +51,7 @@ def test_protobufs_are_written_as_they_were_read(campaign: Campaign):
 
 
 def _good(number: int) -> Upload:
-    return Upload(data=b"GIF89a", input_shape=None)
+    return Upload(data=b"GIF89a", input_shape=None, method="product")
 
 
 def _breaks(number: int) -> Upload:

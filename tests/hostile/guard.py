@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from certifier.certification import certify
-from certifier.documents import CertifyOptions
+from certifier.documents import CertifyOptions, Method
 from certifier.errors import CertifierError
 from certifier.limits import Limits
 from certifier.search.state import Seal, SearchState
@@ -36,6 +36,7 @@ FORBIDDEN = "forbidden"
 """The library tried what reading a model never needs."""
 
 _BATCH_SECONDS = 600.0
+_SEARCH_SECONDS = 1.0
 _PRELOADED = ["tests.hostile.guard", "onnx.reference.ops._op_list", "encodings.cp437"]
 """The library, and what it would import late."""
 _REFUSED_EVENTS = frozenset(
@@ -47,15 +48,16 @@ _REFUSED_EVENTS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """Bytes as they come, and the shape that is declared with them."""
+    """Bytes as they come, and the options that are declared with them."""
 
     data: bytes
     input_shape: tuple[int, ...] | None
+    method: Method
 
 
 def stored_upload(folder: str, shapes: Sequence[tuple[int, ...] | None], number: int) -> Upload:
     """Upload `number`, from the file that it was written to."""
-    return Upload(data=(Path(folder) / str(number)).read_bytes(), input_shape=shapes[number])
+    return Upload(data=(Path(folder) / str(number)).read_bytes(), input_shape=shapes[number], method="product")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,8 @@ def _outcome(upload: Upload, guard: Guard, violations: list[str]) -> dict[str, o
 
 def _read(upload: Upload, limits: Limits) -> tuple[str, str]:
     try:
-        options = CertifyOptions(input_shape=None if upload.input_shape is None else list(upload.input_shape))
+        shape = None if upload.input_shape is None else list(upload.input_shape)
+        options = CertifyOptions(input_shape=shape, method=upload.method, seconds=_SEARCH_SECONDS)
         certify(
             upload.data,
             name="upload",

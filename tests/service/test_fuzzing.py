@@ -28,8 +28,11 @@ def _through_a_server(campaign: Campaign, folder: Path, count: int) -> Counter[i
             upload = campaign.mutant(number)
             if not upload.data:
                 continue
-            shape = {} if upload.input_shape is None else {"options": json.dumps({"input_shape": upload.input_shape})}
-            answer = server.client.post("/certify", **upload_form(upload.data, name=f"m{number}", **shape))
+            options: dict[str, object] = {"method": upload.method}
+            if upload.input_shape is not None:
+                options["input_shape"] = upload.input_shape
+            form = upload_form(upload.data, name=f"m{number}", options=json.dumps(options))
+            answer = server.client.post("/certify", **form)
             statuses[answer.status_code] += 1
             assert answer.status_code < 500, f"mutant {number}: {answer.text}"
             assert answer.status_code in (200, 201) or answer.headers["content-type"] == "application/problem+json"
