@@ -147,8 +147,9 @@ def conic(chain: Chain) -> Peer:
         problem.solve(solver=cvxpy.CLARABEL)
     except cvxpy.error.SolverError:
         return Peer(whole=None, mean_pair=None, seconds=time.perf_counter() - started)
-    solved = problem.status in ("optimal", "optimal_inaccurate") and square.value is not None
-    whole = float(np.sqrt(float(square.value))) if solved else None
+    optimum: float | None = problem.value
+    solved = problem.status in ("optimal", "optimal_inaccurate")
+    whole = float(np.sqrt(optimum)) if solved and optimum is not None else None
     return Peer(whole=whole, mean_pair=None, seconds=time.perf_counter() - started)
 
 
