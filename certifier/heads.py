@@ -1,6 +1,6 @@
 """Heads: what stands between the values that are certified and the outputs of a graph.
 
-    Softmax, LogSoftmax over the row   do not reorder the logits before them
+    Softmax, LogSoftmax over the row   do not reorder the logits before them, in one node or in single steps
     Sigmoid of a single value          does not change the side of the threshold
     ArgMax, TopK, Hardmax, ArgMin      have no Lipschitz constant, but while the largest entry of the values that they
       and whatever follows them        read stays the largest, their first place stays the same, and with it all that
@@ -24,6 +24,7 @@ import numpy as np
 from certifier.errors import UnsupportedNode
 from certifier.flow import Head
 from certifier.graph import Node
+from certifier.patterns.heads import before_softmax
 from certifier.walk import Walk, key_of
 
 _RESHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
@@ -176,6 +177,16 @@ def _before_smooth(walk: Walk, found: Ending, *, maximum: bool) -> Ending:
         node = walk.made_by[value]
         if node.domain != "" or node.inputs[0] not in walk.shapes:
             break
+        spelled = before_softmax(node, walk.around)
+        if spelled is not None:
+            value, inner = spelled
+            steps = [each for name, each in walk.producers.items() if name in inner]
+            note = (
+                f"the trailing softmax, which {node.operator} ends, is cut off: labels, margins and bounds speak of "
+                "the logits before it, which it does not reorder"
+            )
+            whole = (*steps, node, *cut, *found.cut)
+            return replace(found, values=(value,), head="softmax", cut=whole, notes=(note, *found.notes))
         cut.insert(0, node)
         value = node.inputs[0]
         if node.operator in _RESHAPING:

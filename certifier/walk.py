@@ -81,8 +81,10 @@ class Walk:
         else:
             self._apply(node, live)
 
-    def _recognise(self, node: Node) -> bool:
-        around = Surroundings(
+    @property
+    def around(self) -> Surroundings:
+        """What patterns look at."""
+        return Surroundings(
             producers=self.producers,
             readers=self.readers,
             outputs=set(self.graph.outputs),
@@ -92,7 +94,9 @@ class Walk:
             opset=self.graph.opset,
             limits=self.limits,
         )
-        term = recognise(node, around)
+
+    def _recognise(self, node: Node) -> bool:
+        term = recognise(node, self.around)
         if term is not None:
             self._add(node, (term,))
         return term is not None
