@@ -69,6 +69,18 @@ def test_a_run_reaches_as_far_as_its_norm(bias: float, centre: float) -> None:
         assert along.length_upper < 0.5 * alone.length_upper
 
 
+def test_a_run_stretches_by_all_of_its_maps() -> None:
+    """Three times the double: a run of norm 8, whose last map has norm 2."""
+    model = Model(SIZE)
+    for _ in range(3):
+        model.linear(2.0 * np.eye(SIZE))
+    network = network_of(model)
+    box = Box(lower=np.full(SIZE, -1.0), upper=np.full(SIZE, 1.0))
+    _, along = reaches(network, box)[network.output]
+    longest = 8.0 * np.sqrt(SIZE)
+    assert longest <= along.length_upper <= longest * (1 + 1e-9)
+
+
 def test_a_gate_behind_a_run_is_bounded_by_the_run() -> None:
     model = Model(SIZE)
     value = there_and_back(model, bias=0.0)

@@ -3,6 +3,7 @@
 from tests.faults.fault import PROOF, Fault
 
 FREQUENCY = PROOF + "test_proof_frequency.py"
+COVARIANCES = PROOF + "test_covariances_in_many_digits.py"
 LOWERING = "tests/certifier/test_frequency_lowering.py"
 CUTS = "tests/certifier/test_frequency_cuts.py"
 METHOD = "tests/certifier/test_frequency_method.py"
@@ -119,6 +120,27 @@ FAULTS = (
         old="    rounding = mul_upper(4.0 * gamma_upper(2 * length + 2, FLOAT64), mul_upper(size, size))",
         new="    rounding = mul_upper(0.0, size)",
         tests=(FREQUENCY,),
+    ),
+    Fault(
+        name="a factor that strays does so on one side only",
+        file="certifier/proof/frequency/congruence.py",
+        old="strayed = mul_upper(stray, add_upper(mul_upper(2.0, size), stray))",
+        new="strayed = mul_upper(stray, size)",
+        tests=(COVARIANCES,),
+    ),
+    Fault(
+        name="the errors of aliases are left out",
+        file="certifier/proof/frequency/state.py",
+        old="sum_upper(error[index], axis=1), index.shape[1])",
+        new="np.zeros(len(index)), index.shape[1])",
+        tests=(COVARIANCES,),
+    ),
+    Fault(
+        name="the errors of a pair count for one of the two",
+        file="certifier/proof/frequency/state.py",
+        old="sum_upper(weights * error, axis=None)",
+        new="0.5 * sum_upper(error, axis=None)",
+        tests=(COVARIANCES,),
     ),
     Fault(
         name="the error of the weights is left out",

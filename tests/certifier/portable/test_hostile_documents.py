@@ -98,7 +98,7 @@ def test_an_envelope_has_few_signatures() -> None:
         open_envelope(json.dumps(envelope).encode(), [KEY.public_key()])
 
 
-@pytest.mark.parametrize("data", [b'{"keys":' + DEEP.encode(), b" " * LARGEST_KEY_FILE + b"{}"])
+@pytest.mark.parametrize("data", [b'{"keys":' + b"[" * 3000, b'{"keys":' + DEEP.encode(), b" " * LARGEST_KEY_FILE])
 def test_a_hostile_file_of_keys_is_named(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         read_keys(data)

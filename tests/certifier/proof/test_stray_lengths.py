@@ -60,6 +60,29 @@ def test_a_vector_function_moves_no_further_than_its_length(name: str, length: f
     assert executed is not None and executed.item() > bound.item()
 
 
+EVEN = Softmax(name="softmax", before=1, count=10, after=1)
+"""Of zeros: ten probabilities of a tenth, whose slopes grow as soon as one of them does."""
+
+
+def test_a_probability_grows_on_its_way() -> None:
+    x, move = np.zeros((1, 10)), 3.0 * np.eye(1, 10)
+    value = EVEN.evaluate(x)
+    bound = EVEN.stray_length(x, move, np.array([[3.0]]), value, REFERENCE)
+    assert bound is not None
+    reached = np.linalg.norm(EVEN.evaluate(x + move) - value)
+    assert 2 * 0.1 * 3.0 <= reached <= bound.item() <= 4 * reached
+
+
+def test_a_softmax_is_rounded_where_nothing_moves() -> None:
+    x = np.linspace(-2.0, 2.0, 10, dtype=np.float32)[None]
+    exact, still = x.astype(np.float64), np.zeros((1, 10))
+    value = EVEN.evaluate(exact)
+    bound = EVEN.stray_length(exact, still, np.zeros((1, 1)), value, PRECISIONS["float32"])
+    assert bound is not None
+    powers = np.exp(x - x.max())
+    assert 0 < np.linalg.norm(powers / powers.sum() - value) <= bound.item() < 1e-4
+
+
 @pytest.mark.parametrize("length", [1e-4, 0.5])
 @pytest.mark.parametrize("name", FORMS)
 def test_a_product_moves_no_further_than_its_length(name: str, length: float) -> None:
@@ -78,6 +101,19 @@ def test_a_product_moves_no_further_than_its_length(name: str, length: float) ->
     reached = np.linalg.norm(moved - form(first, second), axis=1).max()
     assert reached <= bound.item()
     assert bound.item() <= 4 * reached
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_product_is_rounded_where_nothing_moves(name: str) -> None:
+    form, generator = FORMS[name], np.random.default_rng(6)
+    operands = [
+        generator.standard_normal((1, int(np.prod(shape)))).astype(np.float32) for shape in (form.first, form.second)
+    ]
+    exact = [operand.astype(np.float64) for operand in operands]
+    still, value = [np.zeros_like(operand) for operand in exact], form(*exact)
+    bound = _term(form).stray_length(exact, still, [np.zeros((1, 1))] * 2, value, PRECISIONS["float32"])
+    assert bound is not None
+    assert 0 < np.linalg.norm(form(*operands) - value) <= bound.item() < 1e-5
 
 
 def _term(form: Form) -> Bilinear:

@@ -1,0 +1,103 @@
+"""Faults in what bounds an execution near the values at hand: errors in the L2 norm, runs of maps, single steps."""
+
+from __future__ import annotations
+
+from tests.faults.fault import PROOF, SELF_TEST, Fault
+
+LENGTHS = PROOF + "test_stray_lengths.py"
+STEPS = PROOF + "test_steps_of_executions.py"
+RUNS = "tests/certifier/test_runs.py"
+
+FAULTS = (
+    Fault(
+        name="the product of two movements is left out",
+        file="certifier/products.py",
+        old="(by_second[:, None] + lengths[1]) * lengths[0] + own",
+        new="by_second[:, None] * lengths[0] + own",
+        tests=(LENGTHS,),
+    ),
+    Fault(
+        name="a product in the L2 norm rounds nothing",
+        file="certifier/products.py",
+        old="(by_second[:, None] + lengths[1]) * lengths[0] + own",
+        new="(by_second[:, None] + lengths[1]) * lengths[0]",
+        tests=(LENGTHS,),
+    ),
+    Fault(
+        name="probabilities stay where they are",
+        file="certifier/vector_functions/softmaxes.py",
+        old="            steepest = np.minimum(grown.max(axis=(1, 2, 3))[:, None], 0.5)",
+        new="            steepest = np.minimum(values.max(axis=(1, 2, 3))[:, None], 0.5)",
+        tests=(LENGTHS,),
+    ),
+    Fault(
+        name="a softmax in the L2 norm rounds nothing",
+        file="certifier/vector_functions/softmaxes.py",
+        old="            return steepest * length * (1 + self._unit(at)) + self._length(kernel)",
+        new="            return steepest * length * (1 + self._unit(at))",
+        tests=(LENGTHS,),
+    ),
+    Fault(
+        name="a deviation does not shrink",
+        file="certifier/vector_functions/normalising.py",
+        old="        shrinking = spread / math.sqrt(count)",
+        new="        shrinking = 0.0 * spread",
+        tests=(LENGTHS,),
+    ),
+    Fault(
+        name="the offset of a run is forgotten",
+        file="certifier/runs.py",
+        old="float(add_upper(stretched, constant))",
+        new="float(stretched)",
+        tests=(RUNS,),
+    ),
+    Fault(
+        name="a run stretches as its last map",
+        file="certifier/runs.py",
+        old="self._norm_of(chain.operator, chain.name)",
+        new="self._norm_of(term.operators[0], term.name)",
+        tests=(RUNS,),
+    ),
+    Fault(
+        name="entries are cut at half of the length",
+        file="certifier/runs.py",
+        old="        np.minimum(reach.upper, length),",
+        new="        np.minimum(reach.upper, 0.5 * length),",
+        tests=(RUNS,),
+    ),
+    Fault(
+        name="a value that is not a number agrees with any",
+        file="certifier/proof/execution.py",
+        old="(np.isnan(seen) & np.isnan(value))",
+        new="(np.isnan(seen) | np.isnan(value))",
+        tests=(STEPS,),
+    ),
+    Fault(
+        name="what is not executed is exact",
+        file="certifier/proof/execution.py",
+        old="        values[term.output] = value, allowed\n",
+        new="        values[term.output] = value, np.zeros_like(allowed)\n",
+        tests=(STEPS,),
+    ),
+    Fault(
+        name="steps are compared with the reference's own values",
+        file="certifier/proof/execution.py",
+        old="            values[term.output] = seen, np.zeros_like(seen)",
+        new="            values[term.output] = value, np.zeros_like(value)",
+        tests=(SELF_TEST,),
+    ),
+    Fault(
+        name="a run leads through a term without norms",
+        file="certifier/proof/execution.py",
+        old="return replace(fresh, entered=np.full_like(length, np.inf)) if isinstance(term, Affine) else fresh",
+        new="return fresh",
+        tests=(STEPS,),
+    ),
+    Fault(
+        name="a run gathers the errors of its last map alone",
+        file="certifier/proof/execution.py",
+        old="    gathered = gain.sources[0] * sources[0].gathered + added if is_run",
+        new="    gathered = added if is_run",
+        tests=(STEPS,),
+    ),
+)
