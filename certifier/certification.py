@@ -8,12 +8,13 @@ import math
 import operator
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from certifier.bounds.product import ProductBound
 from certifier.box import Box
+from certifier.calibration import Calibration, calibration_digest
 from certifier.certificates import Constants
 from certifier.choice import choose
 from certifier.documents import (
@@ -52,6 +53,8 @@ Progress = Callable[[str, float], None]
 """Called with a stage in words and the share of the work done, in [0, 1]."""
 
 INLINE_PAIRS = 64
+CALIBRATION_SHARE = 0.1
+"""Of the time for tightening, for evaluating the calibration inputs."""
 PROBES = 8
 PROBE_ELEMENTS = 2**24
 """Probe rows are fewer where one row's values are so many that eight would take too long."""
@@ -84,18 +87,26 @@ def certify(
     state: SearchState,
     seal: Seal,
     progress: Progress,
+    calibration: bytes | None = None,
 ) -> CertifiedModel:
     """Certify an uploaded model.
 
+    `calibration` is a `.npy` file of inputs, in the units of callers: the search favours the pairs of classes that they
+    come near.  It decides where time is spent and nothing else.
     Raises: any CertifierError; nothing is certified then.
     """
     started = time.monotonic()
     progress("reading the model", 0.0)
+    digest = calibration_digest(calibration, options.calibration)
     chosen = choose(data, options=options, limits=limits)
     graph = chosen.graph
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
     box = Box.of(options.input_box, InputParts.of(chosen.inputs))
     task, task_notes = task_of(network, options)
+    calibrating = None
+    if calibration is not None:
+        calibrating = Calibration.read(calibration, task=task, parts=InputParts.of(chosen.inputs), limits=limits)
+        options = options.model_copy(update={"calibration": digest})
     served = served_model(network)
     engine = Engine(served, network.input)
 
@@ -108,10 +119,17 @@ def certify(
     )
     read, network = network, with_ranges(network, box, norms.norm_upper)
     bound = ProductBound(network, norms)
+    wish = Wish(method=options.method, seconds=options.seconds, classes=task == "classification", weights=None)
+    if calibrating is not None and options.method != "product":
+        progress("calibrating", 0.25)
+        begun, share = time.monotonic(), CALIBRATION_SHARE * options.seconds
+        weights, note = calibrating.weights(engine.run, bound.constants().pairs, seconds=share)
+        wish = replace(wish, weights=weights, seconds=max(wish.seconds - (time.monotonic() - begun), 0.0))
+        task_notes = [*task_notes, note]
     climbed = climb(
         network,
         bound,
-        wish=Wish(method=options.method, seconds=options.seconds, classes=task == "classification", weights=None),
+        wish=wish,
         fresh_norms=lambda: Norms(state=SearchState(), seal=seal, carried=CarriedVectors({}), progress=_unreported),
         kept=state.multipliers,
         progress=lambda step: progress(f"tightening: {step}", 0.3),

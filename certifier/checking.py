@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from certifier.box import Box
+from certifier.calibration import Calibration, calibration_digest
 from certifier.certification import task_of
 from certifier.choice import Choice, choose
 from certifier.documents import CertifyOptions, ModelCheck, OperatorUse, Refusal
@@ -34,12 +35,16 @@ from certifier.search.state import Seal, SearchState
 from certifier.walk import key_of
 
 
-def check(data: bytes, *, options: CertifyOptions, limits: Limits) -> ModelCheck:
+def check(data: bytes, *, options: CertifyOptions, limits: Limits, calibration: bytes | None = None) -> ModelCheck:
     """What stands in the way of a certificate of these bytes with these options, as far as it can be told beforehand.
+
+    `calibration` is the file of inputs that would be given beside the model.
 
     Without refusals, certifying can still fail in its self-test, or because a bound takes more than the limits allow.
     """
     found = _Findings()
+    with found.collecting():
+        calibration_digest(calibration, options.calibration)
     with found.collecting():
         found.choice = choose(data, options=options, limits=limits)
     if found.choice is None:
@@ -53,6 +58,7 @@ def check(data: bytes, *, options: CertifyOptions, limits: Limits) -> ModelCheck
         if found.survey is not None:
             found.refusals += found.survey.refusals
             _check_network(found, found.choice, found.survey, options)
+            _check_calibration(found, options, limits, calibration)
     return ModelCheck(
         sha256=hashlib.sha256(data).hexdigest(),
         format=None if found.choice is None else found.choice.format,
@@ -107,6 +113,17 @@ def _check_network(found: _Findings, choice: Choice, known: Survey, options: Cer
     )
     with found.collecting():
         found.refusals += resolve(network, box, norms.norm_upper).refusals
+
+
+def _check_calibration(found: _Findings, options: CertifyOptions, limits: Limits, calibration: bytes | None) -> None:
+    if calibration is None or found.choice is None or found.survey is None or found.survey.network is None:
+        return
+    try:
+        task, _ = task_of(found.survey.network, options)
+    except CertifierError:
+        return  # told already
+    with found.collecting():
+        Calibration.read(calibration, task=task, parts=InputParts.of(found.choice.inputs), limits=limits)
 
 
 def _known_part(known: Survey) -> Network | None:

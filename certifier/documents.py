@@ -143,6 +143,12 @@ class CertifyOptions(Document):
         description="Shape of the input with batch axis 1, e.g. [1, 3, 32, 32]: needed by TorchScript archives that "
         "do not record it; it must agree with models that do.",
     )
+    calibration: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of a `.npy` file of inputs that is given beside the model, set from the file where it is "
+        "null: the search favours pairs of classes that these inputs come near. Constants are proved as without it.",
+    )
 
     @model_validator(mode="after")
     def _threshold_needs_binary(self) -> CertifyOptions:

@@ -163,7 +163,7 @@ class _Climber:
             nothing = Witness(method=name, header={}, arrays={})
             return replace(rung, constants=constants, witness=nothing, norms=bound.norms.leaves())
         if name == "frequency":
-            witness = search_frequencies(self.network, self.product, seconds=left, seed=0)
+            witness = search_frequencies(self.network, self.product, seconds=left, weights=self.wish.weights)
             proved = frequency.check(self.network, witness, self.product.norms)
             return replace(rung, constants=proved, witness=witness)
         form = joint_form(self.network, self.product.lipschitz_upper)

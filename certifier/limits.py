@@ -12,7 +12,8 @@ from certifier.errors import ResourceLimitExceeded
 class Limits:
     """Upper limits on what reading and certifying one model may take.
 
-    Units: `model_bytes` bytes; `elements` and `value_elements` array elements; `seconds` wall-clock seconds.
+    Units: `model_bytes` and `calibration_bytes` bytes; `elements` and `value_elements` array elements; `seconds`
+    wall-clock seconds.
     """
 
     model_bytes: int = 640 * 2**20
@@ -22,6 +23,8 @@ class Limits:
     """All constants of the model together, after folding."""
     value_elements: int = 32 * 2**20
     """One intermediate tensor for one input row."""
+    calibration_bytes: int = 256 * 2**20
+    """A file of inputs that says which pairs of classes matter."""
     seconds: float = 900.0
 
     def demand(self, resource: str, actual: int | float, where: str = "") -> None:

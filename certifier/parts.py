@@ -97,3 +97,31 @@ def _broadcast(values: object, shape: tuple[int, ...], field: str) -> NDArray[np
         return np.array(np.broadcast_to(array, shape), dtype=np.float64).reshape(-1)
     except ValueError:
         raise InvalidInput(field, f"has shape {list(array.shape)}, which does not broadcast to {list(shape)}") from None
+
+
+def as_rows(array: Array, row_shape: tuple[int, ...], *, field: str) -> Array:
+    """`array` as rows of `row_shape`: [N, *row_shape], [N, n] flat, axes of extent 1 more or less, or a single row.
+
+    Axes are never reordered: two shapes that differ in more than axes of extent 1 and flatness are refused, because
+    an image with its channels last would otherwise be taken for one with its channels first.
+    Raises: InvalidInput.
+    """
+    size = math.prod(row_shape)
+    if array.ndim and math.prod(array.shape[1:]) == size:
+        own = array.shape[1:]
+        wide, wanted = _wide(own), _wide(row_shape)
+        if own == row_shape or wide == wanted or len(wide) <= 1 or len(wanted) <= 1:
+            return array.reshape(len(array), *row_shape)
+        raise InvalidInput(
+            field,
+            f"rows of shape {list(own)} are not in the order of the model's {list(row_shape)}; "
+            "declare their layout, or transpose them",
+        )
+    if array.shape == row_shape:
+        return array.reshape(1, *row_shape)
+    expected = f"[{', '.join(['N', *map(str, row_shape)])}]"
+    raise InvalidInput(field, f"has shape {list(array.shape)}, but the model takes {expected}")
+
+
+def _wide(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for extent in shape if extent != 1)

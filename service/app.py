@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=openapi.version(),
         lifespan=lifespan,
         # A backstop: the routes count their own bodies against tighter limits.
-        max_body_size=max(settings.max_upload_bytes + MULTIPART_OVERHEAD, settings.max_request_bytes),
+        max_body_size=settings.max_upload_bytes + settings.max_request_bytes + MULTIPART_OVERHEAD,
     )
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(CloseAfterEarlyAnswer)

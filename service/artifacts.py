@@ -7,6 +7,8 @@ CONSTANTS = "constants"
 PORTABLE = "certificate.safetensors"
 """The certificate as one file that can be proved again without this service."""
 STATE = "state"
+CALIBRATION = "calibration.npy"
+"""Inputs that say which pairs of classes matter; never kept."""
 CHECK = "check.json"
 """What a check found; never kept."""
 

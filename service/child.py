@@ -23,7 +23,7 @@ from certifier.documents import CertifyOptions
 from certifier.errors import CertifierError, StateCorrupted
 from certifier.limits import Limits
 from certifier.search.state import Seal, SearchState
-from service.artifacts import CERTIFICATE, CHECK, CONSTANTS, PORTABLE, SERVED, STATE, UPLOAD
+from service.artifacts import CALIBRATION, CERTIFICATE, CHECK, CONSTANTS, PORTABLE, SERVED, STATE, UPLOAD
 from service.errors import ChildLimitReached, Defect
 
 
@@ -82,6 +82,7 @@ def certify_folder(job: CertifyJob) -> None:
         state=_kept_state(job.folder / STATE),
         seal=job.seal,
         progress=_unreported,
+        calibration=_calibration(job.folder),
     )
     (job.folder / SERVED).write_bytes(certified.served_model)
     (job.folder / CONSTANTS).write_bytes(certified.constants)
@@ -101,7 +102,8 @@ class CheckJob:
 
 def check_folder(job: CheckJob) -> None:
     """Check the upload in the job's folder and leave the report beside it."""
-    report = check((job.folder / UPLOAD).read_bytes(), options=job.options, limits=job.limits)
+    data = (job.folder / UPLOAD).read_bytes()
+    report = check(data, options=job.options, limits=job.limits, calibration=_calibration(job.folder))
     (job.folder / CHECK).write_text(report.model_dump_json(), encoding="utf-8")
 
 
@@ -126,6 +128,11 @@ def _kept_state(path: Path) -> SearchState:
         return SearchState.from_bytes(path.read_bytes()) if path.exists() else SearchState()
     except StateCorrupted:
         return SearchState()
+
+
+def _calibration(folder: Path) -> bytes | None:
+    path = folder / CALIBRATION
+    return path.read_bytes() if path.exists() else None
 
 
 def _unreported(stage: str, share: float) -> None:

@@ -46,6 +46,12 @@ CERTIFY_BODY: Mapping[str, Any] = {
                     "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "The ONNX model."},
+                        "calibration": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A `.npy` file of inputs, rows as in `/predict`: pairs of classes that they "
+                            "come near are favoured by the search.",
+                        },
                         "name": NAME_SCHEMA,
                         "version": VERSION_SCHEMA,
                         "options": {
@@ -59,6 +65,7 @@ CERTIFY_BODY: Mapping[str, Any] = {
                 },
                 "encoding": {
                     "file": {"contentType": "application/octet-stream"},
+                    "calibration": {"contentType": "application/octet-stream"},
                     "options": {"contentType": "text/plain"},
                 },
             },

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: Count = Field(default=Limits.model_bytes, description="Largest model file, in bytes.")
     max_request_bytes: Count = Field(
-        default=64 * 2**20, description="Largest body of `/predict` and `/compare`, in bytes."
+        default=64 * 2**20,
+        description="Largest body of `/predict` and `/compare`, and largest `calibration` file, in bytes.",
     )
     workers: Count = Field(default=1, description="Certifications that run at the same time, each in a child process.")
     certify_queue: int = Field(default=16, ge=0, description="Certifications that may wait; one more is answered 503.")

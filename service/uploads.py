@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,7 @@ class Received:
         self._limit = limit
         self.size = 0
         self.filename = ""
+        self.is_given = False
 
     def write(self, data: bytes) -> None:
         """Append `data`.
@@ -57,31 +59,60 @@ class Received:
         self._file.close()
 
 
-async def receive(request: Request, *, path: Path, limit: int) -> tuple[Received, dict[str, str]]:
-    """Stream the request's file to `path`; with it the form's other fields, or the query's for a raw body.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a file of an upload goes, and how many bytes it may have."""
+
+    path: Path
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What an upload brought: the model, the inputs given beside it, if any, and the small fields."""
+
+    model: Received
+    calibration: Received | None
+    fields: dict[str, str]
+
+
+async def receive(request: Request, *, model: Place, calibration: Place) -> Form:
+    """Stream the request's files to their places; with them the form's other fields, or the query's for a raw body.
+
+    A raw body is the model alone.
 
     Raises: BodyTooLarge, MalformedRequest, UnsupportedMediaType, InvalidRequest.
     """
     header = request.headers.get("content-type", RAW)
     kind, options = parse_options_header(header)
-    received = await asyncio.to_thread(Received, path, limit)
+    received = await asyncio.to_thread(Received, model.path, model.limit)
+    inputs: Received | None = None
     try:
         if kind == RAW.encode():
-            demand_length(request, limit)
-            await _stream(request, received.write, limit)
+            demand_length(request, model.limit)
+            await _stream(request, received.write, model.limit)
             fields = {name: request.query_params[name] for name in FIELDS if name in request.query_params}
         elif kind == MULTIPART.encode():
-            demand_length(request, limit + MULTIPART_OVERHEAD)
-            form = _Form(options.get(b"boundary", b""), received)
-            await _stream(request, form.feed, limit + MULTIPART_OVERHEAD)
+            limit = model.limit + calibration.limit + MULTIPART_OVERHEAD
+            demand_length(request, limit)
+            inputs = await asyncio.to_thread(Received, calibration.path, calibration.limit)
+            form = _Form(options.get(b"boundary", b""), {"file": received, "calibration": inputs})
+            await _stream(request, form.feed, limit)
             fields = form.finish()
         else:
             raise UnsupportedMediaType(header.split(";")[0], (MULTIPART, RAW))
     finally:
         await asyncio.to_thread(received.close)
+        if inputs is not None:
+            await asyncio.to_thread(inputs.close)
     if not received.size:
         raise InvalidRequest([("file", "is empty")])
-    return received, fields
+    if inputs is not None and not inputs.is_given:
+        await asyncio.to_thread(calibration.path.unlink)
+        inputs = None
+    if inputs is not None and not inputs.size:
+        raise InvalidRequest([("calibration", "is empty")])
+    return Form(model=received, calibration=inputs, fields=fields)
 
 
 async def _stream(request: Request, consume: Callable[[bytes], None], limit: int) -> None:
@@ -102,10 +133,10 @@ async def _stream(request: Request, consume: Callable[[bytes], None], limit: int
 
 
 class _Form:
-    """The callbacks of the streaming multipart parser: one file to disk, three small fields in memory."""
+    """The callbacks of the streaming multipart parser: files to disk, three small fields in memory."""
 
-    def __init__(self, boundary: bytes, received: Received) -> None:
-        self._received = received
+    def __init__(self, boundary: bytes, files: Mapping[str, Received]) -> None:
+        self._files = files
         self._fields: dict[str, bytearray] = {}
         self._header = self._value = b""
         self._disposition: dict[bytes, bytes] = {}
@@ -172,19 +203,20 @@ class _Form:
 
     def _headers_finished(self) -> None:
         self._part = self._disposition.get(b"name", b"").decode("utf-8", "replace")
-        if self._part not in ("file", *FIELDS):
+        if self._part not in (*self._files, *FIELDS):
             raise InvalidRequest([(self._part or "form", "is no field of this form")])
         if self._part in self._seen:
             raise InvalidRequest([(self._part, "is given twice")])
         self._seen.add(self._part)
-        if self._part == "file":
-            self._received.filename = self._disposition.get(b"filename", b"").decode("utf-8", "replace")
+        if self._part in self._files:
+            self._files[self._part].is_given = True
+            self._files[self._part].filename = self._disposition.get(b"filename", b"").decode("utf-8", "replace")
         else:
             self._fields[self._part] = bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part == "file":
-            self._received.write(data[start:end])
+        if self._part in self._files:
+            self._files[self._part].write(data[start:end])
             return
         field = self._fields[self._part]
         field += data[start:end]
@@ -195,13 +227,18 @@ class _Form:
         self._complete = True
 
 
-def asked_options(fields: Mapping[str, str]) -> CertifyOptions:
-    """The options among an upload's fields; the defaults without them.
+def asked_options(form: Form) -> CertifyOptions:
+    """The options among an upload's fields, the defaults without them, with the digest of the inputs beside the model.
 
     Raises: MalformedRequest, InvalidRequest.
     """
-    written = parse_json(fields["options"].encode()).value if fields.get("options") else {}
-    return parse_fields(CertifyOptions, written, root="options")
+    text = form.fields.get("options")
+    options = parse_fields(CertifyOptions, parse_json(text.encode()).value if text else {}, root="options")
+    if form.calibration is None and options.calibration is not None:
+        raise InvalidRequest([("calibration", "is missing, but the options name its digest")])
+    if form.calibration is None or options.calibration is not None:
+        return options
+    return options.model_copy(update={"calibration": form.calibration.sha256})
 
 
 def default_name(filename: str, sha256: str) -> str:

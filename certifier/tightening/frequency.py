@@ -28,7 +28,6 @@ def search(
     product: ProductBound,
     *,
     seconds: float,
-    seed: int,
     progress: Progress | None = None,
     weights: Float | None = None,
     start: Witness | None = None,
@@ -36,11 +35,10 @@ def search(
     """The best witness found in about `seconds`; nothing rests on it, `check` proves or refuses it.
 
     `weights` says how much each pair of outputs matters (None: all alike), `start` is a witness of this network or one
-    like it.  The search is a descent from a fixed start, so `seed` changes nothing.
+    like it.
     Shapes: weights (c, c), symmetric.
     Raises: NotProved where the network is not covered, or a proof would take longer than the search may.
     """
-    del seed
     report = progress or (lambda share: None)
     affordable = _affordable(network, product.norms.norm_upper, max(seconds, 1.0))
     chosen, least = affordable[0], math.inf

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.errors import InvalidInput
+from certifier.parts import as_rows
 
 if TYPE_CHECKING:
     from certifier.prediction import Predictor
@@ -91,30 +92,6 @@ def _on_disk(path: Path) -> Array:
         return np.load(path, allow_pickle=False)
 
 
-def as_rows(array: Array, row_shape: tuple[int, ...], *, field: str) -> Array:
-    """`array` as rows of `row_shape`: [N, *row_shape], [N, n] flat, axes of extent 1 more or less, or a single row.
-
-    Axes are never reordered: two shapes that differ in more than axes of extent 1 and flatness are refused, because
-    an image with its channels last would otherwise be taken for one with its channels first.
-    Raises: InvalidInput.
-    """
-    size = math.prod(row_shape)
-    if array.ndim and math.prod(array.shape[1:]) == size:
-        own = array.shape[1:]
-        wide, wanted = _wide(own), _wide(row_shape)
-        if own == row_shape or wide == wanted or len(wide) <= 1 or len(wanted) <= 1:
-            return array.reshape(len(array), *row_shape)
-        raise InvalidInput(
-            field,
-            f"rows of shape {list(own)} are not in the order of the model's {list(row_shape)}; "
-            "declare theirs with --layout, or transpose them",
-        )
-    if array.shape == row_shape:
-        return array.reshape(1, *row_shape)
-    expected = f"[{', '.join(['N', *map(str, row_shape)])}]"
-    raise InvalidInput(field, f"has shape {list(array.shape)}, but the model takes {expected}")
-
-
 def as_labels(array: Array) -> NDArray[np.int64]:
     """`array` as one whole number per row; axes of extent 1 after the first are dropped.
 
@@ -132,7 +109,3 @@ def as_labels(array: Array) -> NDArray[np.int64]:
         row = int(np.argmin(whole))
         raise InvalidInput("labels", f"row {row} is {flat[row]}, not a class number")
     return flat.astype(np.int64)
-
-
-def _wide(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(extent for extent in shape if extent != 1)

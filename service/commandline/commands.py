@@ -59,6 +59,7 @@ def certify(
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
     fix: typed.Fixed = None,
+    calibration: typed.Calibration = None,
     state: typed.State = None,
     certificate_file: typed.CertificateFile = None,
     json: typed.Json = False,
@@ -73,7 +74,7 @@ def certify(
             scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
             perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
-        certified = certify_file(model, options=asked.options(), state=state)
+        certified = certify_file(model, options=asked.options(), state=state, calibration=calibration)
         if certificate_file is not None:
             write_file("--certificate", certificate_file, certified.portable)
         if json:
@@ -161,6 +162,7 @@ def predict(
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
     fix: typed.Fixed = None,
+    calibration: typed.Calibration = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -179,7 +181,7 @@ def predict(
         )  # fmt: skip
         distance = None if epsilon is None else typed.distance(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
         rows = given.rows(predictor)
         with counting("predicting", len(rows)) as progress:
             predicted = list(predictions(predictor, rows, epsilon=distance, progress=progress))
@@ -220,6 +222,7 @@ def evaluate(
     outputs: typed.Outputs = None,
     perturb: typed.Perturbed = None,
     fix: typed.Fixed = None,
+    calibration: typed.Calibration = None,
     state: typed.State = None,
     json: typed.Json = False,
 ) -> None:
@@ -238,7 +241,7 @@ def evaluate(
         distances = typed.epsilons(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
         truth = None if labels is None else as_labels(read_array(labels, key=labels_key, field="labels"))
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
         rows = given.rows(predictor)
         with counting("evaluating", len(rows)) as progress:
             answer = evaluate_rows(predictor, rows, labels=truth, epsilons=distances, progress=progress)
@@ -285,7 +288,7 @@ def compare(
             perturbed=perturb, fixed=fix, input_box=input_box,
         )  # fmt: skip
         given = read_inputs(x, key=x_key, field="x"), read_inputs(y, key=y_key, field="y")
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state))
+        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=None))
         first, second = (each.rows(predictor) for each in given)
         answer = Comparisons(
             model=predictor.certificate.model.name,

@@ -25,13 +25,18 @@ STDIN = "-"
 VERSION = 1
 
 
-def certify_file(model: str, *, options: CertifyOptions, state: Path | None) -> CertifiedModel:
+def certify_file(
+    model: str, *, options: CertifyOptions, state: Path | None, calibration: Path | None
+) -> CertifiedModel:
     """Certify the model in the file `model`, named after it; `state` is the folder to start from and to keep in.
+
+    `calibration` is a .npy file of inputs that say which pairs of classes matter.
 
     Raises: CertifierError; typer.BadParameter if a file cannot be opened.
     """
     limits = Limits()
     data = read_model_file(model, limits)
+    inputs = None if calibration is None else _read_calibration(calibration, limits)
     name = default_name("" if model == STDIN else Path(model).name, hashlib.sha256(data).hexdigest())
     kept = None if state is None else _open(state)
     with stages("reading the model") as progress:
@@ -44,6 +49,7 @@ def certify_file(model: str, *, options: CertifyOptions, state: Path | None) -> 
             state=SearchState() if kept is None else kept.read(name),
             seal=unkept_seal() if kept is None else kept.seal(),
             progress=progress,
+            calibration=inputs,
         )
     if kept is not None:
         try:
@@ -112,6 +118,14 @@ def read_model_file(model: str, limits: Limits, *, argument: str = "MODEL") -> b
         raise misuse(argument, f"{model}: {error.strerror}") from None
     limits.demand("model_bytes", len(data))
     return data
+
+
+def _read_calibration(path: Path, limits: Limits) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limits.calibration_bytes + 1)
+    except OSError as error:
+        raise misuse("--calibration", f"{path}: {error.strerror}") from None
 
 
 def _open(path: Path) -> StateFolder:

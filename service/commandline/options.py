@@ -66,6 +66,13 @@ PublicKey = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Demand a signature of this Ed25519 key: PEM, or a JSON Web Key Set."),
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", rich_help_panel=_CERTIFYING,
+        help="Inputs, as .npy: the search favours pairs of classes that they come near.",
+    ),
+]  # fmt: skip
 Seconds = Annotated[
     float | None,
     typer.Option(metavar="S", help="Time for tighter bounds than the product of norms.", rich_help_panel=_CERTIFYING),

@@ -11,14 +11,14 @@ from pydantic import BaseModel
 from certifier import errors as library
 from certifier.documents import Certificate, CertifyOptions
 from service import errors
-from service.artifacts import UPLOAD
+from service.artifacts import CALIBRATION, UPLOAD
 from service.bodies import parse_fields
 from service.certifying import options_digest
 from service.openapi import CERTIFY_BODY
 from service.problems import responses
 from service.schemas import Name, Version
 from service.store import Upload
-from service.uploads import Received, asked_options, default_name, receive
+from service.uploads import Form, Place, asked_options, default_name, receive
 from service.wiring import Wired
 
 router = APIRouter(tags=["models"])
@@ -63,8 +63,12 @@ async def certify(request: Request, parts: Wired) -> Response:
     """
     folder = await asyncio.to_thread(parts.folder.new_folder)
     try:
-        received, fields = await receive(request, path=folder / UPLOAD, limit=parts.settings.max_upload_bytes)
-        upload, options = _described(received, fields)
+        form = await receive(
+            request,
+            model=Place(path=folder / UPLOAD, limit=parts.settings.max_upload_bytes),
+            calibration=Place(path=folder / CALIBRATION, limit=parts.settings.max_request_bytes),
+        )
+        upload, options = _described(form)
     except BaseException:
         await asyncio.to_thread(parts.folder.discard, folder)
         raise
@@ -72,12 +76,13 @@ async def certify(request: Request, parts: Wired) -> Response:
     return Response(document, 201 if created else 200, media_type="application/json")
 
 
-def _described(received: Received, fields: dict[str, str]) -> tuple[Upload, CertifyOptions]:
+def _described(form: Form) -> tuple[Upload, CertifyOptions]:
+    received, fields = form.model, form.fields
     given: dict[str, Any] = {"name": fields.get("name") or default_name(received.filename, received.sha256)}
     if fields.get("version"):
         given["version"] = fields["version"]
     labels = parse_fields(_Labels, given)
-    options = asked_options(fields)
+    options = asked_options(form)
     upload = Upload(
         name=labels.name,
         version=labels.version,

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from certifier.documents import ModelCheck
 from certifier.errors import ResourceLimitExceeded
 from service import errors
-from service.artifacts import UPLOAD
+from service.artifacts import CALIBRATION, UPLOAD
 from service.openapi import CERTIFY_BODY
 from service.problems import responses
-from service.uploads import asked_options, receive
+from service.uploads import Place, asked_options, receive
 from service.wiring import Wired
 
 router = APIRouter(tags=["models"])
@@ -42,8 +42,12 @@ async def check(request: Request, parts: Wired) -> Response:
     """
     folder = await asyncio.to_thread(parts.folder.new_folder)
     try:
-        _, fields = await receive(request, path=folder / UPLOAD, limit=parts.settings.max_upload_bytes)
-        options = asked_options(fields)
+        form = await receive(
+            request,
+            model=Place(path=folder / UPLOAD, limit=parts.settings.max_upload_bytes),
+            calibration=Place(path=folder / CALIBRATION, limit=parts.settings.max_request_bytes),
+        )
+        options = asked_options(form)
     except BaseException:
         await asyncio.to_thread(parts.folder.discard, folder)
         raise

@@ -35,7 +35,7 @@ def proved(model: Model) -> tuple[Constants, Constants, Witness]:
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     assert covers(network) is None
-    witness = search(network, product, seconds=SECONDS, seed=0)
+    witness = search(network, product, seconds=SECONDS)
     return product.constants(), check(network, witness, norms), witness
 
 
@@ -70,7 +70,7 @@ def test_no_secant_of_a_random_network_exceeds_its_constants(drawn):
     if covers(network) is not None:
         return
     product = ProductBound(network, norms)
-    constants = check(network, search(network, product, seconds=SECONDS, seed=0), norms)
+    constants = check(network, search(network, product, seconds=SECONDS), norms)
     rough = {operator for operator, *_ in model.nodes} & {"HardSwish", "Gelu", "Erf"}
     points = np.random.default_rng(seed).standard_normal((2, network.input_size))
     no_secant_exceeds(model.reference(), constants, points, 1e-6 if rough else NOISE)
@@ -123,7 +123,7 @@ def test_a_linear_network_is_bounded_by_its_norm():
     model.then("Conv", single(generator.standard_normal((3, 2, 1, 1))))
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
-    constants = check(network, search(network, product, seconds=SECONDS, seed=0), norms)
+    constants = check(network, search(network, product, seconds=SECONDS), norms)
     truth = np.linalg.norm(model.constants["c0"].reshape(3, 2), 2)
     assert truth <= constants.upper <= truth * (1 + 1e-9)
 
@@ -183,14 +183,14 @@ def test_a_network_without_convolutions_is_not_covered():
     assert reason is not None and "no convolution" in reason
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        search(network, ProductBound(network, norms), seconds=SECONDS, seed=0)
+        search(network, ProductBound(network, norms), seconds=SECONDS)
 
 
 def test_an_altered_witness_proves_nothing_below_the_truth():
     """Any one number changed: refused, or another bound that holds too."""
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS, seed=0)
+    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
     reference, generator = model.reference(), np.random.default_rng(0)
     points = generator.standard_normal((1, 128))
     refused = 0
@@ -215,7 +215,7 @@ def test_an_altered_witness_proves_nothing_below_the_truth():
 def test_a_header_for_another_network_is_refused(field, value):
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS, seed=0)
+    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
     check(network, witness, norms)
     header, method = dict(witness.header), witness.method
     if field == "method":
@@ -229,7 +229,7 @@ def test_a_header_for_another_network_is_refused(field, value):
 def test_a_witness_of_one_network_does_not_lower_the_bound_of_another():
     first, second = residual(6), residual(7)
     network, norms = prepared(first.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS, seed=0)
+    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
     other, their_norms = prepared(second.data())
     try:
         constants = check(other, witness, their_norms)

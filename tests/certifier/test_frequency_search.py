@@ -36,7 +36,7 @@ def found(model: Model, monkeypatch: pytest.MonkeyPatch, iterations: int, **wish
     """The mean pair constant, all pairs and the witness after so many steps."""
     monkeypatch.setattr(descent, "ITERATIONS", iterations)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS, seed=0, **wish)
+    witness = search(network, ProductBound(network, norms), seconds=SECONDS, **wish)
     constants = check(network, witness, norms)
     assert constants.pairs is not None
     return mean_pair(constants), constants.pairs, witness
@@ -98,7 +98,7 @@ def test_the_origin_is_chosen_by_what_it_promises(monkeypatch):
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     monkeypatch.setattr(descent, "ITERATIONS", 30)
-    witness = search(network, product, seconds=SECONDS, seed=0)
+    witness = search(network, product, seconds=SECONDS)
     assert mean_pair(check(network, witness, norms)) <= 1.3 * mean_pair(product.constants())
     assert witness.header["cuts"] == [] and witness.header["origin"] != "x"
 
@@ -134,4 +134,4 @@ def test_weights_beyond_the_range_of_the_analysis_are_refused(layers):
     model.linear(single(np.ones((2, 16))))
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        check(network, search(network, ProductBound(network, norms), seconds=1.0, seed=0), norms)
+        check(network, search(network, ProductBound(network, norms), seconds=1.0), norms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import stat
@@ -134,3 +135,15 @@ def test_without_a_folder_nothing_is_kept(lipcert: Commands, tmp_path: Path, mon
     for _ in range(2):
         assert {layer["search"] for layer in lipcert.json("certify", lipcert.model)["layers"]} == {"cold"}
     assert not list(tmp_path.iterdir())
+
+
+def test_calibration_inputs_are_named_by_their_digest(lipcert: Commands, tmp_path: Path) -> None:
+    data = Path(lipcert.inputs).read_bytes()
+    document = lipcert.json("certify", lipcert.model, "--calibration", lipcert.inputs, "--seconds", "1")
+    assert document["options"]["calibration"] == hashlib.sha256(data).hexdigest()
+    (tmp_path / "none.npy").write_bytes(b"no array")
+    error, _ = lipcert.refused("certify", lipcert.model, "--calibration", tmp_path / "none.npy")
+    assert "calibration: is no .npy file" in error["message"]
+    lipcert.table(
+        "evaluate", lipcert.model, "--inputs", lipcert.inputs, "--calibration", lipcert.inputs, "--seconds", "1"
+    )

@@ -21,7 +21,7 @@ Save = Callable[[Any], Path]
 
 @pytest.fixture
 def predictor(lipcert: Commands) -> Predictor:
-    return predictor_of(certify_file(lipcert.model, options=CertifyOptions(), state=None))
+    return predictor_of(certify_file(lipcert.model, options=CertifyOptions(), state=None, calibration=None))
 
 
 def test_predictions_are_the_librarys(lipcert: Commands, images: np.ndarray, predictor: Predictor) -> None:
