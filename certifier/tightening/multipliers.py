@@ -14,12 +14,15 @@ from certifier.bounds.multipliers import MAXIMAL_FAMILIES, METHOD
 from certifier.search.multipliers.arrays import best_arrays
 from certifier.search.multipliers.descent import Found, Parameters, search
 from certifier.search.multipliers.objectives import Objective, outputs, pairs, whole
+from certifier.search.multipliers.polishing import Polishing
 from certifier.search.multipliers.recursion import Chain, Recursion, Stage
 from certifier.witness import Witness
 
 Floats = NDArray[np.float64]
 
 RATE = 0.1
+DESCENT = 0.7
+"""Of the time of a single pair, for descent; the rest is for polishing."""
 NARROWEST = 1e-4
 """The search takes slope intervals at least this wide, relative to the steepest slope, so that η is not zero."""
 ONE_THREAD = 1024
@@ -43,6 +46,7 @@ class Searching:
         Shapes: weights [c, c], symmetric.
         """
         self.recursion = Recursion(chain_of(form), best_arrays())
+        self.polishing = Polishing(self.recursion)
         self.count = len(form.readout.matrix)
         # numpy and scipy bring a pool of threads each, which wait for one another in turns of small products.
         widest = max((len(step.read.matrix) for step in form.steps), default=0)
@@ -83,7 +87,7 @@ class Searching:
                 return
             alone = np.zeros_like(self.weights)
             alone[t, j] = alone[j, t] = 1.0
-            if self._find(f"pair {t} {j}", pairs(alone), left, first.parameters, thorough=False) is not None:
+            if self._find_pair(f"pair {t} {j}", pairs(alone), left, first.parameters):
                 yield f"pair {t} {j}"
 
     def witness(self) -> Witness:
@@ -114,11 +118,37 @@ class Searching:
                 self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, thorough=thorough, progress=None
             )
         if found is not None:
-            self.iterations[name] = found.iterations
-            for position, (family, point) in enumerate(zip(found.multipliers, found.parameters, strict=True)):
-                self.arrays[f"{name}/{position}"] = family
+            self._keep(name, found)
+            for position, point in enumerate(found.parameters):
                 self.parameters[f"{name}/{position}"] = point
         return found
+
+    def _find_pair(self, name: str, objective: Objective, seconds: float, warm: Parameters) -> bool:
+        """Whether a family for one pair was found: by descent from the point for all, and polished.
+
+        Nothing of it is kept for another search: that point is near, and there may be thousands of pairs.
+        """
+        self.progress(name)
+        deadline = time.monotonic() + seconds
+        with threadpool_limits(self.threads):
+            found = search(
+                self.recursion,
+                objective,
+                seconds=DESCENT * seconds,
+                rate=RATE,
+                warm=warm,
+                thorough=False,
+                progress=None,
+            )
+            if found is None:
+                return False
+            self._keep(name, self.polishing.polish(found, objective, seconds=deadline - time.monotonic()))
+        return True
+
+    def _keep(self, name: str, found: Found) -> None:
+        self.iterations[name] = found.iterations
+        for position, family in enumerate(found.multipliers):
+            self.arrays[f"{name}/{position}"] = family
 
 
 def chain_of(form: JointForm) -> Chain:
