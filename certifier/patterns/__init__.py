@@ -22,9 +22,13 @@ def recognise(root: Node, around: Surroundings) -> Term | None:
         return selections.match(root, around)
     if root.operator == "Softmax":
         return masking.match(root, around)
+    if root.operator == "Reciprocal":
+        return activations.match(root, around)
     if root.operator not in ("Mul", "Div"):
         return None
-    if len(root.inputs) != 2 or any(name in around.constants for name in root.inputs):
+    live = [name for name in root.inputs if name not in around.constants]
+    # A number times a value is a pattern only where it is one over a value.
+    if len(root.inputs) != 2 or live != [*root.inputs][2 - len(live) :] or (len(live) < 2 and root.operator == "Mul"):
         return None
     if root.operator == "Mul" and (found := signs.match(root, around)) is not None:
         return found

@@ -1,9 +1,10 @@
-"""Elementwise patterns: GELU by erf and by tanh, SiLU and Swish, HardSwish, Mish.
+"""Elementwise patterns: GELU by erf and by tanh, SiLU and Swish, HardSwish, Mish; sigmoids in single steps.
 
 Each function is taken with the constants that the graph holds.  Slopes, with D the derivative of the ideal function:
 
     k x (1 + erf(cx))          = 2k/(√2 c) gelu(√2 c x),     so its slope is 2k D(√2 c x);
     k x sigmoid(cx)            = k/c silu(cx),               so its slope is k D(cx);
+    k sigmoid(cx)              has slopes from 0 to kc/4;
     k x tanh(softplus x)       is k times mish;
     k x clip(ax + b, 0, 1)     has the slopes 0, k and k (2t - b) for t = ax + b in [0, 1];
     k x (1 + tanh(ax + bx³))   with x = st, as = √(2/π): its slope is 2k (D(t) + δ), see `TANH_SENSITIVITY`.
@@ -97,7 +98,7 @@ def _agrees(root: Node, around: Surroundings, source: str, inner: set[str], func
 
 
 def _function(form: Called) -> Elementwise | None:
-    if form.power != 1 or not 1 / MODERATE <= form.factor <= MODERATE:
+    if form.power not in (0, 1) or not 1 / MODERATE <= form.factor <= MODERATE:
         return None
     if any(value <= 0 for value in form.argument.coefficients.values()):
         return None
@@ -107,6 +108,8 @@ def _function(form: Called) -> Elementwise | None:
     kind = (form.function, form.offset)
     if not 1 / MODERATE <= parts.get(1, 0.0) <= MODERATE:
         return None
+    if form.power == 0:
+        return _sigmoid(factor, parts[1]) if kind == ("sigmoid", 0) and powers == {1} else None
     if kind == ("erf", 1) and powers == {1} and _close(parts[1], math.sqrt(0.5)):
         return _gelu(factor, parts[1])
     if kind == ("tanh", 1) and powers == {1, 3}:
@@ -124,6 +127,26 @@ def _function(form: Called) -> Elementwise | None:
 
 def _close(value: float, ideal: float) -> bool:
     return abs(value - ideal) <= CLOSENESS * ideal
+
+
+def _sigmoid(factor: float, rate: float) -> Elementwise:
+    def derivative(x: Array) -> Array:
+        argument = rate * np.clip(x, -1e300, 1e300)
+        return factor * rate * special.expit(argument) * special.expit(-argument)
+
+    # Both numbers were rounded from fractions, hence the room.
+    steepest, room = factor * rate / 4, 2.0**-48
+    return Elementwise(
+        name="sigmoid",
+        evaluate=lambda x: factor * special.expit(rate * np.clip(x, -1e300, 1e300)),
+        derivative=derivative,
+        slope_lower=0.0,
+        slope_upper=steepest * (1 + room),
+        ulps=RELATIVE,
+        absolute_ulps=ABSOLUTE * factor,
+        image=(0.0, factor * (1 + room)),
+        bends=(elementwise.bend(0.0, steepest * (1 - room), steepest * (1 + room)),),
+    )
 
 
 def _swish(factor: float, rate: float) -> Elementwise:

@@ -1,12 +1,13 @@
 """Scalar sub-graphs as exact formulas: a polynomial in x, or c x^p (offset + f(polynomial)).
 
 Whatever the spelling, one function has one form.  Sums that could cancel are not forms, because the rounding of a
-pattern is granted relative to its value: monomials never merge, and only 1 is added to a function's value.
+pattern is granted relative to its value: monomials never merge, and only 1 is added to a function's value.  What is
+left of an exponential that overflows is 0, as it is of the sigmoid that it spells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -16,7 +17,7 @@ from certifier.graph import Node
 from certifier.patterns.matching import Surroundings, hard_sigmoid_attributes
 from certifier.rules import registry
 
-Function = Literal["erf", "tanh", "sigmoid", "softplus", "tanh of softplus", "clip"]
+Function = Literal["erf", "exp", "tanh", "sigmoid", "softplus", "tanh of softplus", "clip"]
 DEGREE = 3
 LARGEST_CONSTANT = 2**10
 NODES = 12
@@ -57,7 +58,13 @@ class Called:
 
 
 Form = Polynomial | Called
-_UNARY: dict[str, Function] = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus"}
+_UNARY: dict[str, Function] = {
+    "Erf": "erf",
+    "Exp": "exp",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+}
 
 
 class NoForm(Exception):
@@ -101,18 +108,22 @@ class Reader:
             return _call("clip", Polynomial({1: slope * inside.coefficients[1], 0: shift}))
         if node.operator == "Clip":
             return self._clip(node)
-        if node.operator in ("Add", "Div", "Mul", "Pow") and len(node.inputs) != 2:
+        if node.operator in ("Add", "Div", "Mul", "Pow", "Sub") and len(node.inputs) != 2:
             raise NoForm
+        if node.operator == "Neg":
+            return _product(_MINUS_ONE, self.value(node.inputs[0]))
+        if node.operator == "Reciprocal":
+            return _inverse(self.value(node.inputs[0]))
         if node.operator == "Pow":
             return _power(self.value(node.inputs[0]), self._number(node.inputs[1], typed=False))
-        if node.operator in ("Add", "Mul", "Div"):
+        if node.operator in _BINARY:
             first, second = (self.value(name) for name in node.inputs)
-            return {"Add": _sum, "Mul": _product, "Div": _quotient}[node.operator](first, second)
+            return _BINARY[node.operator](first, second)
         raise NoForm
 
     def _number(self, name: str, *, typed: bool) -> Polynomial:
         number = self.around.scalar(name, self.source, typed=typed)
-        if number is None or not 1 / LARGEST_CONSTANT <= number <= LARGEST_CONSTANT:
+        if number is None or not 1 / LARGEST_CONSTANT <= abs(number) <= LARGEST_CONSTANT:
             raise NoForm
         return Polynomial({0: Fraction(number)})
 
@@ -130,6 +141,13 @@ class Reader:
             raise NoForm
         height = Polynomial({0: Fraction(upper)})
         return _product(_call("clip", _quotient(inside, height)), height)
+
+
+_MINUS_ONE = Polynomial({0: Fraction(-1)})
+
+
+def _negated(argument: Polynomial) -> Polynomial:
+    return Polynomial({power: -each for power, each in argument.coefficients.items()})
 
 
 def _call(function: Function, argument: Form) -> Called:
@@ -151,6 +169,16 @@ def _sum(first: Form, second: Form) -> Form:
     return Polynomial({**first.coefficients, **second.coefficients})
 
 
+def _difference(first: Form, second: Form) -> Form:
+    """p - q; and 1 - f(p) = 1 + f(-p) for an odd function."""
+    if isinstance(second, Called):
+        odd = second.function in ("erf", "tanh") and second.is_plain
+        if not odd or not isinstance(first, Polynomial) or first.number != 1:
+            raise NoForm
+        return replace(second, offset=1, argument=_negated(second.argument))
+    return _sum(first, _negated(second))
+
+
 def _product(first: Form, second: Form) -> Form:
     if isinstance(first, Called):
         first, second = second, first
@@ -167,9 +195,18 @@ def _product(first: Form, second: Form) -> Form:
 
 
 def _quotient(first: Form, second: Form) -> Form:
-    if not isinstance(second, Polynomial) or second.number is None:
+    return _product(_inverse(second), first)
+
+
+def _inverse(form: Form) -> Form:
+    """1 / c; and 1 / (1 + exp(p)) = sigmoid(-p)."""
+    if isinstance(form, Called):
+        if form.function != "exp" or form.offset != 1 or form.power != 0 or form.factor != 1:
+            raise NoForm
+        return Called(Fraction(1), 0, 0, "sigmoid", _negated(form.argument))
+    if form.number is None:
         raise NoForm
-    return _product(Polynomial({0: 1 / second.number}), first)
+    return Polynomial({0: 1 / form.number})
 
 
 def _power(base: Form, exponent: Polynomial) -> Form:
@@ -184,3 +221,11 @@ def _allowed(power: int) -> int:
     if power > DEGREE:
         raise NoForm
     return power
+
+
+_BINARY: dict[str, Callable[[Form, Form], Form]] = {
+    "Add": _sum,
+    "Div": _quotient,
+    "Mul": _product,
+    "Sub": _difference,
+}
