@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.frequencies.maps import Part, Windows, equal_windows, identity_part, pooling_windows
+from certifier.frequencies.maps import (
+    Part,
+    Windows,
+    demand_writable,
+    equal_windows,
+    identity_part,
+    pooling_windows,
+)
 from certifier.frequencies.recording import Recorder
 from certifier.frequencies.views import NotCovered, Signal, View
 from certifier.operators import Composed, Convolution, Diagonal, Identity, Kronecker, Operator, Rearrange
@@ -53,8 +60,11 @@ def _part(recorder: Recorder, view: View, operator: Operator, shapes: Shapes, is
         if operator.rows * operator.columns > MAXIMAL_MATRIX:
             raise NotCovered("a matrix is too large to be written out")
         # Products with 0 and 1 summed with zeros: every entry is a weight, exactly.
-        matrix = np.asarray(operator.forward(np.eye(operator.columns)), dtype=np.float64).T
-        return recorder.dense(view, matrix, operator.weight_error)
+        if operator.columns <= operator.rows:
+            matrix = operator.forward(np.eye(operator.columns)).T
+        else:
+            matrix = operator.adjoint(np.eye(operator.rows))
+        return recorder.dense(view, np.asarray(matrix, dtype=np.float64), operator.weight_error)
     if isinstance(operator, Convolution):
         return recorder.convolution(view, Windows.of(operator))
     if isinstance(operator, Kronecker):
@@ -113,6 +123,7 @@ def _kronecker(recorder: Recorder, view: View, operator: Kronecker, shapes: Shap
             if operator.before > 1:
                 raise
     if operator.before == operator.after == 1:
+        demand_writable(height, width)
         return recorder.dense(view, np.asarray(operator.dense(), dtype=np.float64), operator.weight_error)
     if operator.after == 1 and height == 1:
         # One number of every channel.
@@ -121,6 +132,7 @@ def _kronecker(recorder: Recorder, view: View, operator: Kronecker, shapes: Shap
         blocks = np.kron(np.eye(operator.before), operator.dense())
         return recorder.dense(view, blocks, operator.weight_error)
     if operator.before == 1 and operator.after == signal.points:
+        demand_writable(height, width)
         axes = (1,) * len(signal.box)
         pointwise = Convolution(
             np.asarray(operator.dense(), dtype=np.float64).reshape(height, width, *axes),

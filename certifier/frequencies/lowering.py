@@ -15,7 +15,7 @@ import numpy as np
 from certifier.flow import Network
 from certifier.frequencies.layout import Layouts
 from certifier.frequencies.linear import Shapes, per_channel, through
-from certifier.frequencies.maps import identity_part
+from certifier.frequencies.maps import demand_writable, identity_part
 from certifier.frequencies.recording import Cut, Lowered, Recorder
 from certifier.frequencies.views import NotCovered, Signal, View
 from certifier.operators import Composed, Identity, Operator, Placed, compose
@@ -197,6 +197,7 @@ class _Lowering:
             raise NotCovered("tensors are concatenated within a channel")
         total, parts = entries // points, []
         for view, start in zip(views, starts, strict=True):
+            demand_writable(total, view.signal.channels)
             kernel = np.zeros((total, view.signal.channels, 1))
             every = np.arange(view.signal.channels)
             kernel[start // points + every, every] = 1.0

@@ -19,6 +19,17 @@ Array = NDArray[Any]
 ROUNDED_ONCE = 2.0**-53 * (1 + 2.0**-50)
 MAXIMAL_KERNEL = 2**27
 """Entries of one kernel that is written out."""
+MAXIMAL_KERNELS = 2**28
+"""Entries of all kernels together: a grouped convolution of few weights is written out for all pairs of channels."""
+
+
+def demand_writable(*extents: int) -> None:
+    """A kernel of these extents is written out.
+
+    Raises: NotCovered for one of too many entries, before it is there.
+    """
+    if math.prod(extents) > MAXIMAL_KERNEL:
+        raise NotCovered("a kernel is too large to be written out")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +48,7 @@ class Part:
         """diag(factors) times this; one rounding more."""
         kernel = self.kernel
         if kernel is None:
+            demand_writable(self.source.channels, self.source.channels)
             kernel = np.eye(self.source.channels)[:, :, None]
         factors = factors[:, None, None]
         product = factors * kernel
@@ -180,8 +192,7 @@ def _spread(kernel: Array, groups: int, grid: Grid, channels: int) -> Array:
     """The kernel over all channels of the signal, zero between groups. Shapes: (c_out, channels, T)."""
     outputs, per_group = kernel.shape[:2]
     taps = math.prod(kernel.shape[2:])
-    if outputs * channels * taps > MAXIMAL_KERNEL:
-        raise NotCovered("a kernel is too large to be written out")
+    demand_writable(outputs, channels, taps)
     result = np.zeros((outputs, channels, taps))
     flat = kernel.reshape(groups, outputs // groups, per_group, taps)
     for group in range(groups):
@@ -199,8 +210,7 @@ def dense_part(view: View, matrix: Array, error: float) -> Part:
     kept = np.flatnonzero(indices >= 0)
     if len(np.unique(indices[kept])) != len(kept):
         raise NotCovered("an entry is read twice by one matrix")
-    if matrix.shape[0] * signal.size > MAXIMAL_KERNEL:
-        raise NotCovered("a matrix is too large to be written out")
+    demand_writable(matrix.shape[0], signal.size)
     kernel = np.zeros((matrix.shape[0], signal.size))
     kernel[:, indices[kept]] = matrix[:, kept]
     points = np.unravel_index(np.arange(signal.points), signal.box)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.frequencies.maps import Map, Part, Windows, convolved, dense_part
+from certifier.frequencies.maps import MAXIMAL_KERNELS, Map, Part, Windows, convolved, demand_writable, dense_part
 from certifier.frequencies.views import NotCovered, Signal, View
 
 Array = NDArray[Any]
@@ -64,6 +64,7 @@ class Recorder:
     operations: list[Operation] = field(default_factory=list)
     _producers: dict[int, Map] = field(default_factory=dict)
     _masks: dict[int, Signal] = field(default_factory=dict)
+    _written: int = 0
 
     def producer(self, signal: Signal) -> Map | None:
         """The map that made the signal."""
@@ -72,7 +73,13 @@ class Recorder:
     def map(
         self, output: Signal, parts: tuple[Part, ...], strides: tuple[int, ...] | None, reach: tuple[int, ...]
     ) -> None:
-        """output = the sum of the parts."""
+        """output = the sum of the parts.
+
+        Raises: NotCovered where kernels would take too much memory together.
+        """
+        self._written += sum(part.kernel.size for part in parts if part.kernel is not None)
+        if self._written > MAXIMAL_KERNELS:
+            raise NotCovered("kernels are too large to be written out together")
         made = Map(output=output, parts=parts, strides=strides, reach=reach)
         self.operations.append(made)
         self._producers[id(output)] = made
@@ -142,6 +149,7 @@ class Recorder:
 
     def _selected(self, view: View, shape: tuple[int, ...]) -> View:
         if view.signal.is_point:
+            demand_writable(len(view.all_indices), len(view.all_indices))
             return self.dense(view, np.eye(len(view.all_indices)), 0.0)
         if len(shape) < 3:
             raise NotCovered("a part of a tensor is read after its shape was lost")

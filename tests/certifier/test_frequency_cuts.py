@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from certifier.frequencies import maps, recording
 from certifier.frequencies.lowering import lower
 from certifier.frequencies.maps import Map, Part
 from certifier.frequencies.recording import Cut, Lowered, Slope
@@ -112,3 +113,65 @@ def test_a_padded_point_behind_a_crop_goes_by_the_norm_of_its_convolution():
     model.then("Conv", np.ones((1, 1, 3, 3)), pads=[1, 1, 1, 1])
     lowered = lower(network_of(model), "x", lambda operator, name: 7.0)
     assert len(lowered.cuts) == 1
+
+
+def wide(operator: str) -> Model:
+    """A vector of 60 entries that something happens to before a matrix makes a map of it."""
+    model = Model(60, opset=20)
+    match operator:
+        case "Mul":
+            model.then("Mul", np.arange(60.0))
+        case "Gather":
+            some = model.then("Gather", np.arange(0, 60, 2), axis=1)
+            model.add("Concat", some, some, axis=1)
+        case _:
+            model.add("Concat", "x", model.then("Relu"), axis=1)
+    return model
+
+
+@pytest.mark.parametrize("operator", ["Mul", "Gather", "Concat"])
+def test_what_would_be_too_large_is_not_written_out(operator, monkeypatch):
+    network = network_of(wide(operator))
+    lower(network, "x", no_norm)
+    sizes: list[tuple[int, ...]] = []
+    for name in ("eye", "zeros"):
+        monkeypatch.setattr(np, name, _watched(getattr(np, name), sizes))
+    monkeypatch.setattr(maps, "MAXIMAL_KERNEL", 100)
+    with pytest.raises(NotCovered, match="too large"):
+        lower(network, "x", no_norm)
+    assert not sizes
+
+
+def _watched(make, sizes):
+    """`make`, keeping in mind the shapes of more than a hundred entries."""
+
+    def watched(shape, *others, **named):
+        made = make(shape, *others, **named)
+        if made.size > 100:
+            sizes.append(made.shape)
+        return made
+
+    return watched
+
+
+def test_a_wide_matrix_is_written_out_from_its_short_side(monkeypatch):
+    model = Model(200, opset=20)
+    model.linear(np.ones((16, 200)))
+    model.then("Reshape", np.array([0, 1, 4, 4]))
+    model.then("Conv", np.ones((1, 1, 3, 3)), pads=[1, 1, 1, 1])
+    network, sizes = network_of(model), []
+    monkeypatch.setattr(np, "eye", _watched(np.eye, sizes))
+    lower(network, "x", no_norm)
+    assert all(shape == (16, 16) for shape in sizes)
+
+
+def test_kernels_are_limited_together(monkeypatch):
+    """A grouped convolution of few weights has a kernel for all pairs of channels."""
+    model = Model(8, 4, 4, opset=20)
+    for _ in range(3):
+        model.then("Conv", np.ones((8, 1, 3, 3)), group=8, pads=[1, 1, 1, 1])
+        model.then("Relu")
+    network = network_of(model)
+    assert not lower(network, "x", lambda operator, name: 7.0).cuts
+    monkeypatch.setattr(recording, "MAXIMAL_KERNELS", 2 * 8 * 8 * 9)
+    assert len(lower(network, "x", lambda operator, name: 7.0).cuts) == 1
