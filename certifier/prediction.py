@@ -32,7 +32,7 @@ from certifier.packing import unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
 from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import Enclosure, enclose
-from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
+from certifier.proof.rounding import add_upper, div_lower, exact_float64, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
 from certifier.search.attack import EXACT
 from certifier.serving import Decider
@@ -248,7 +248,10 @@ class Predictor:
             raise InvalidInput(field, f"has shape {list(values.shape)}, but the model takes {expected}")
         if len(values) == 0:
             raise InvalidInput(field, "holds no rows")
-        rows = values.astype(np.float64).reshape(len(values), -1)
+        try:
+            rows = exact_float64(values).reshape(len(values), -1)
+        except ValueError as error:
+            raise InvalidInput(field, f"holds numbers that double precision would round: {error}") from error
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
             raise InvalidInput(field, f"row {int(np.argmax(bad))} holds NaN or infinite values")

@@ -97,13 +97,18 @@ class Term(ABC):
         return None
 
 
+BLURRING = 1.0 + 2.0**-6
+"""Enlarges what the products with `blurs` add for the rounding of these products themselves."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine(Term):
     """y = sum_i A_i x_i + b: every linear map, addition and concatenation.
 
     `arrangement` tells how the parts lie: "sum" anywhere, "stack" in disjoint rows, with the offset in yet others.
     `offset_magnitude` bounds entrywise what the engine adds up to form b; `roundings` counts the roundings an entry
-    may suffer beyond the products of its fan-in.
+    may suffer beyond the products of its fan-in.  `swelling` is how many times Σ |A_i||u_i| + |b| the engine's sum may
+    come to on the way: more than 1 where weights are divided out last, as a mean's are.
     """
 
     name: str
@@ -117,6 +122,7 @@ class Affine(Term):
     offset_magnitude: Array | None
     arrangement: Literal["sum", "stack"]
     roundings: int
+    swelling: float
 
     def evaluate(self, *values: Array) -> Array:
         total = self.operators[0].forward(values[0])
@@ -126,6 +132,11 @@ class Affine(Term):
 
     def pullback(self, gradient: Array, *values: Array) -> tuple[Array, ...]:
         return tuple(operator.adjoint(gradient) for operator in self.operators)
+
+    @property
+    def blurs(self) -> tuple[Operator, ...]:
+        """The engine's own map lies within the sum of these of the A of a single source, entrywise."""
+        return ()
 
     @property
     def is_exact(self) -> bool:

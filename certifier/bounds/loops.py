@@ -67,5 +67,6 @@ def _split(term: Activation, remainder: str) -> list[Term]:
             offset_magnitude=None,
             arrangement="sum",
             roundings=0,
+            swelling=1.0,
         ),
     ]

@@ -20,6 +20,8 @@ from certifier.rules import registry
 Function = Literal["erf", "exp", "tanh", "sigmoid", "softplus", "tanh of softplus", "clip"]
 DEGREE = 3
 LARGEST_CONSTANT = 2**10
+LARGEST_INNER = 2**6
+"""What x may be multiplied by on the way; `certifier.proof.following` counts on it for overflow."""
 NODES = 12
 """The longest spelling, so that the roundings of a match are few."""
 
@@ -89,7 +91,7 @@ class Reader:
         if node is None or len(self.inner) >= NODES:
             raise NoForm
         self.inner.add(name)
-        self._known[name] = self.node(node)
+        self._known[name] = _moderate(self.node(node))
         return self._known[name]
 
     def node(self, node: Node) -> Form:
@@ -148,6 +150,14 @@ _MINUS_ONE = Polynomial({0: Fraction(-1)})
 
 def _negated(argument: Polynomial) -> Polynomial:
     return Polynomial({power: -each for power, each in argument.coefficients.items()})
+
+
+def _moderate(form: Form) -> Form:
+    """A form whose numbers are not far beyond those of x, nor so small that flushing them counts.  Raises: NoForm."""
+    parts = form.coefficients.items() if isinstance(form, Polynomial) else [(form.power, form.factor)]
+    if any(power > 0 and not 1 / LARGEST_CONSTANT <= abs(factor) <= LARGEST_INNER for power, factor in parts):
+        raise NoForm
+    return form
 
 
 def _call(function: Function, argument: Form) -> Called:

@@ -109,5 +109,6 @@ def _stacked(root: Term, by_operand: dict[str, list[Operator]], trace: Trace) ->
         offset_magnitude=None,
         arrangement="stack",
         roundings=0,
+        swelling=1.0,
     )
     return stack.output, Sum(whole), [stack]

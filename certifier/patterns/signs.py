@@ -31,6 +31,7 @@ def match(root: Node, around: Surroundings) -> Affine | None:
             offset_magnitude=None,
             arrangement="sum",
             roundings=0,
+            swelling=1.0,
         )
     return None
 

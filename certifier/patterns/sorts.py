@@ -111,4 +111,5 @@ def _moving(term: Term, source: str, output: str, read: np.ndarray, *, columns: 
         offset_magnitude=None,
         arrangement="sum",
         roundings=0,
+        swelling=1.0,
     )

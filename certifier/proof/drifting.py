@@ -29,7 +29,7 @@ from certifier.proof.readout import (
     rows_enclosure,
 )
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper, sqrt_upper
-from certifier.terms import REFERENCE, Affine, Precision
+from certifier.terms import BLURRING, REFERENCE, Affine, Precision
 
 __all__ = ["NoDrift", "drifts"]
 
@@ -65,6 +65,9 @@ def drifts(
             for source, operator in zip(term.sources, through, strict=True):
                 lengths = _rows(operator.absolute())
                 own.append(Own(form=following.executed(source), gains=mul_upper(relative, lengths)))
+            for blur in term.blurs:
+                lengths = _rows(compose([blur, tail]).absolute())
+                own.append(Own(form=following.executed(term.sources[0]), gains=mul_upper(BLURRING, lengths)))
             flushed = mul_upper(absolute, up(math.sqrt(tail.columns)))
             offset = _image_upper(tail, offset_magnitude(term))
             constants = add_upper(constants, add_upper(mul_upper(relative, offset), mul_upper(flushed, seen)))

@@ -28,11 +28,16 @@ from certifier.operators import Operator
 from certifier.proof.drifts import LARGEST
 from certifier.proof.execution import Gain, Gains
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
-from certifier.terms import REFERENCE, Activation, Affine, Contraction, Precision, Term
+from certifier.terms import BLURRING, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
 
 Floats = NDArray[np.float64]
 MagnitudeOf = Callable[[Operator, str], float]
 """A proved upper bound of ‖|A|‖, for an operator and the name of its layer."""
+
+
+INNER = 128.0
+"""How many times its argument any number inside of an activation may be, unless the result stays finite regardless:
+spelled in several nodes, it multiplies by 64 at most (`certifier.patterns.forms`) and by 2 where 1 is added."""
 
 
 class NoDrift(Exception):
@@ -121,6 +126,8 @@ class Following:
             reached = self.executed(term.output)
             self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
             if isinstance(term, Activation):
+                if not _is_exact(term.function):
+                    self.peak = _sum(self.peak, _times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
                 return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)
             return _fresh(_sum(drift, self._own_of_contraction(term, reached)), growth)
         raise NoDrift(
@@ -129,7 +136,7 @@ class Following:
 
     def _own_of_activation(self, term: Activation, reached: Floats) -> Floats:
         function, at = term.function, self._precisions[term.dtype]
-        if function.ulps == 0 and function.absolute_ulps == 0:
+        if _is_exact(function):
             return self._form()
         root = math.sqrt(math.prod(term.shape))
         absolute = mul_upper(up(at.unit * function.absolute_ulps + 4.0 * at.tiny), up(root))
@@ -157,7 +164,10 @@ class Following:
                 reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.executed(source)))
             root = up(math.sqrt(math.prod(term.shape)))
             own = _sum(_times(relative, reached), self._form(constant=float(mul_upper(absolute, root))))
-            self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
+            for blur in term.blurs:
+                moved = _times(self._magnitude_of(blur, term.name), self.executed(term.sources[0]))
+                own, reached = _sum(own, _times(BLURRING, moved)), _sum(reached, moved)
+            self.peak = _sum(self.peak, _times(up(2.0 * term.swelling / LARGEST[term.dtype]), reached))
         first, *others = term.sources
         if others:
             drift, growths = own, []
@@ -199,6 +209,10 @@ def _measured(network: Network) -> tuple[str, ...]:
         if not isinstance(term, Affine):
             names[term.output] = None
     return tuple(names)
+
+
+def _is_exact(function: Elementwise) -> bool:
+    return function.ulps == 0 and function.absolute_ulps == 0
 
 
 def _fresh(drift: Floats, growth: float) -> _Value:

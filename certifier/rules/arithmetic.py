@@ -6,6 +6,7 @@ A live operand that is broadcast r-fold is read through a rearrangement that rep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def mean(site: Site) -> tuple[Term, ...]:
     count = len(site.node.inputs)
     shares, error = (1.0 / count,) * count, _inverse_error(np.float64(count))
     # The engine adds k numbers and divides, or multiplies by a rounded 1/k.
-    return (_combination(site, shares, weight_error=error, roundings=count + 3),)
+    combined = _combination(site, shares, weight_error=error, roundings=count + 3)
+    return (replace(combined, swelling=float(count)),)
 
 
 @rule("Neg", since=(6, 13))
@@ -133,6 +135,7 @@ def _extreme(site: Site, *, largest: bool) -> tuple[Term, ...]:
             offset_magnitude=None,
             arrangement="stack",
             roundings=0,
+            swelling=1.0,
         )
         function = EntrywiseExtreme(name="largest" if largest else "smallest", count=len(live), largest=largest)
         chosen = contraction(site, function, shape=shape, source=stacked.output, output=source, index=live[0])
@@ -182,6 +185,7 @@ def _combination(site: Site, coefficients: Sequence[float], *, weight_error: flo
         offset_magnitude=magnitude,
         arrangement="sum",
         roundings=0 if moves_only else roundings,
+        swelling=1.0,
     )
 
 

@@ -130,4 +130,5 @@ def _combined(
         offset_magnitude=magnitude,
         arrangement=arrangement,
         roundings=roundings,
+        swelling=1.0,
     )

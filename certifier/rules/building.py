@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,10 @@ def linear(
     output: str | None = None,
     source: str | None = None,
 ) -> Affine:
-    """y = A x for live input number `index` (or the named `source`), rounded only in A's own sums."""
+    """y = A x for live input number `index` (or the named `source`), rounded only in A's own sums.
+
+    The engine sums the products of A's entries; what divides a sum when it is complete is an `average`.
+    """
     return Affine(
         name=site.node.name,
         operator=site.node.operator,
@@ -41,7 +45,15 @@ def linear(
         offset_magnitude=None,
         arrangement="sum",
         roundings=0 if operator.fan_in == 0 else 2,
+        swelling=1.0,
     )
+
+
+def average(
+    site: Site, operator: Operator, *, shape: tuple[int, ...], divisor: float, source: str | None = None
+) -> Affine:
+    """y = A x where the engine sums first and divides by at most `divisor` then: the sum may overflow, the mean not."""
+    return replace(linear(site, operator, shape=shape, source=source), swelling=max(1.0, divisor))
 
 
 def affine(
@@ -73,6 +85,7 @@ def affine(
         offset_magnitude=magnitude,
         arrangement="sum",
         roundings=roundings,
+        swelling=1.0,
     )
 
 

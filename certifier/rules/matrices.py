@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,10 +50,12 @@ def gemm(site: Site) -> tuple[Term, ...]:
     if trans_live and min(live) > 1:
         turned = np.arange(size_of(live)).reshape(live[::-1]).T
         operator = Composed([Rearrange(turned.reshape(-1), columns=size_of(live)), operator])
+    # The engine multiplies sums of A' B' by alpha.
+    swelling = max(1.0, abs(1.0 / alpha)) if alpha else math.inf
     if not site.has(2):
-        return (linear(site, operator, shape=shape, index=index),)
+        return (replace(linear(site, operator, shape=shape, index=index), swelling=swelling),)
     offset = beta * site.weights(2, "the bias C")
-    return (affine(site, operator, offset, shape=shape, roundings=4, index=index),)
+    return (replace(affine(site, operator, offset, shape=shape, roundings=4, index=index), swelling=swelling),)
 
 
 def _scaled(site: Site, alpha: float, matrix: NDArray[np.float64]) -> NDArray[np.float64]:

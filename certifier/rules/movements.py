@@ -319,6 +319,7 @@ def concat(site: Site) -> tuple[Term, ...]:
             offset_magnitude=abs(offset).reshape(-1) if is_shifted else None,
             arrangement="stack",
             roundings=0,
+            swelling=1.0,
         ),
     )
 

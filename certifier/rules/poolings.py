@@ -9,10 +9,10 @@ from scipy import sparse
 
 from certifier import elementwise
 from certifier.operators import Kronecker
-from certifier.rules.building import activation, contraction, linear
+from certifier.rules.building import activation, average, contraction, linear
 from certifier.rules.geometry import Axis, kernel_shape, spatial_axes, windows_of
 from certifier.rules.registry import Site, rule
-from certifier.terms import Term
+from certifier.terms import Affine, Term
 from certifier.vector_functions.pooling import WindowMaximum, WindowNorm, Windows
 
 _POOL = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
@@ -45,7 +45,8 @@ def average_pool(site: Site) -> tuple[Term, ...]:
         divisors = windows.sizes
     if divisors.min() < 1:
         raise site.refuse("a window holds padding only")
-    return (linear(site, _weighted_sum(windows, divisors), shape=shape),)
+    operator = _weighted_sum(windows, divisors)
+    return (average(site, operator, shape=shape, divisor=float(divisors.max())),)
 
 
 @rule("LpPool", since=(2, 11, 18, 22), attributes=(*_POOL, "p"))
@@ -66,7 +67,7 @@ def global_max_pool(site: Site) -> tuple[Term, ...]:
 def global_average_pool(site: Site) -> tuple[Term, ...]:
     """Mean of each channel."""
     windows, shape = _whole(site)
-    return (linear(site, mean(windows), shape=shape),)
+    return (mean(site, windows, shape),)
 
 
 @rule("GlobalLpPool", since=(2, 22), attributes=("p",))
@@ -81,9 +82,10 @@ def total(windows: Windows) -> Kronecker:
     return _weighted_sum(windows, np.ones(1))
 
 
-def mean(windows: Windows) -> Kronecker:
+def mean(site: Site, windows: Windows, shape: tuple[int, ...]) -> Affine:
     """The mean of each window."""
-    return _weighted_sum(windows, windows.sizes)
+    operator = _weighted_sum(windows, windows.sizes)
+    return average(site, operator, shape=shape, divisor=float(windows.sizes.max()))
 
 
 def absolute_then(site: Site, operator: Kronecker, shape: tuple[int, ...]) -> tuple[Term, ...]:

@@ -155,6 +155,7 @@ def _stacked(site: Site, targets: list[tuple[str, np.ndarray]], output: str, sha
         offset_magnitude=None,
         arrangement="stack",
         roundings=0,
+        swelling=1.0,
     )
 
 

@@ -61,6 +61,7 @@ class Cell:
                 offset_magnitude=magnitude,
                 arrangement="sum",
                 roundings=_ROUNDINGS,
+                swelling=1.0,
             )
         )
 

@@ -27,7 +27,7 @@ def reduce_sum(site: Site) -> tuple[Term, ...]:
 def reduce_mean(site: Site) -> tuple[Term, ...]:
     """Mean along constant axes."""
     windows, shape = _reduction(site)
-    return (identity(site),) if windows is None else (linear(site, mean(windows), shape=shape),)
+    return (identity(site),) if windows is None else (mean(site, windows, shape),)
 
 
 @rule("ReduceMax", since=(1, 11, 12, 13, 18, 20), attributes=_REDUCE)

@@ -20,7 +20,7 @@ from certifier.rules.geometry import demand_elements
 from certifier.rules.movements import integers_of, moved, places
 from certifier.rules.reductions import normalised_axes
 from certifier.rules.registry import Site, rule
-from certifier.terms import Affine, Array, Precision, Term
+from certifier.terms import BLURRING, Affine, Array, Precision, Term
 
 _COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -212,11 +212,15 @@ class Interpolated(Affine):
 
     coordinate_errors: tuple[Operator, ...]
 
+    @property
+    def blurs(self) -> tuple[Operator, ...]:
+        return self.coordinate_errors
+
     def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         """That of A, plus E (|x| + radius), enlarged for the rounding of the products with E."""
         reach = abs(values[0]) + radii[0]
         moved_by = sum(error.forward(reach) for error in self.coordinate_errors)
-        return super().own_rounding(values, radii, output, at) + (1 + 2.0**-6) * moved_by
+        return super().own_rounding(values, radii, output, at) + BLURRING * moved_by
 
 
 def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str) -> Term:
@@ -254,6 +258,7 @@ def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str)
         arrangement="sum",
         # The engine multiplies the weights of all axes first, one rounding each.
         roundings=2 + 4 * len(maps),
+        swelling=1.0,
         coordinate_errors=telescoped,
     )
 

@@ -104,6 +104,16 @@ def test_inputs_of_another_shape_are_refused(inputs):
         predictor_of(certify_model(_image_model())).predict(inputs, epsilon=None, preprocessing=None)
 
 
+def test_numbers_that_double_precision_would_round_are_refused():
+    """A radius around the rounded input would be none around what was sent."""
+    model = Model(2)
+    model.linear(np.eye(2))
+    predictor = predictor_of(certify_model(model, options=REAL))
+    assert predictor.predict(np.array([[2**53, 2**52]]), epsilon=None, preprocessing=None)[0].radius
+    with pytest.raises(InvalidInput, match="inputs"):
+        predictor.predict(np.array([[2**60 + 129, 2**60]]), epsilon=None, preprocessing=None)
+
+
 @pytest.mark.parametrize("epsilon", [-1.0, np.nan, np.inf])
 def test_an_epsilon_that_is_no_distance_is_refused(epsilon):
     with pytest.raises(InvalidInput, match="epsilon"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.faults.fault import PROOF, SELF_TEST, Fault
+from tests.faults.fault import PREDICTION, PROOF, SELF_TEST, Fault
 
 LENGTHS = PROOF + "test_stray_lengths.py"
 STEPS = PROOF + "test_steps_of_executions.py"
+KERNELS = PROOF + "test_drifts_of_kernels.py"
 RUNS = "tests/certifier/test_runs.py"
 
 FAULTS = (
@@ -99,5 +100,47 @@ FAULTS = (
         old="    gathered = gain.sources[0] * sources[0].gathered + added if is_run",
         new="    gathered = added if is_run",
         tests=(STEPS,),
+    ),
+    Fault(
+        name="rounded coordinates are not charged on the way",
+        file="certifier/proof/following.py",
+        old="own, reached = _sum(own, _times(BLURRING, moved)), _sum(reached, moved)",
+        new="reached = _sum(reached, moved)",
+        tests=(KERNELS,),
+    ),
+    Fault(
+        name="rounded coordinates are not charged in the last maps",
+        file="certifier/proof/drifting.py",
+        old="gains=mul_upper(BLURRING, lengths)))",
+        new="gains=0.0 * lengths))",
+        tests=(KERNELS,),
+    ),
+    Fault(
+        name="sums that are divided last cannot overflow",
+        file="certifier/proof/following.py",
+        old="up(2.0 * term.swelling / LARGEST[term.dtype])",
+        new="2.0 / LARGEST[term.dtype]",
+        tests=(KERNELS,),
+    ),
+    Fault(
+        name="nothing inside of an activation can overflow",
+        file="certifier/proof/following.py",
+        old="_times(INNER / LARGEST[term.dtype], self.executed(term.sources[0]))",
+        new="_times(0.0, self.executed(term.sources[0]))",
+        tests=(KERNELS,),
+    ),
+    Fault(
+        name="patterns may hold numbers of any size",
+        file="certifier/patterns/forms.py",
+        old="self._known[name] = _moderate(self.node(node))",
+        new="self._known[name] = self.node(node)",
+        tests=(KERNELS,),
+    ),
+    Fault(
+        name="inputs are rounded to double precision silently",
+        file="certifier/prediction.py",
+        old="            rows = exact_float64(values)",
+        new="            rows = values.astype(np.float64)",
+        tests=(PREDICTION,),
     ),
 )
