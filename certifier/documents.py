@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 Method = Literal["auto", "product", "loop_transform", "multipliers"]
 RungName = Literal["product", "loop_transform", "multipliers", "frequency"]
+RadiusMethod = Literal["global", "local"]
 ArithmeticName = Literal["real", "float32", "float64", "float16", "bfloat16"]
 AskedArithmetic = Literal["float32", "float64", "real"]
 Task = Literal["classification", "binary", "regression"]
@@ -118,6 +119,18 @@ class CertifyOptions(Document):
     )
     threshold: float | None = Field(
         default=None, gt=0, lt=1, description="Probability at which a single sigmoid output changes class."
+    )
+    refine: bool = Field(
+        default=False,
+        description="Whether predictions of this model look for larger radii around each input, unless they say "
+        "otherwise.",
+    )
+    refine_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Time for that, which the rows of one request share, unless it says otherwise.",
     )
     preprocessing: Preprocessing | None = Field(default=None, description="Made part of the network.")
     input_box: InputBox | None = Field(
@@ -296,6 +309,13 @@ class RowPrediction(Document):
     margin: float | None = Field(description="Label's logit minus the runner-up's.")
     radius: float | None = Field(
         description="No input within this L2 distance gets another label; null for a regressor."
+    )
+    radius_method: RadiusMethod | None = Field(
+        default=None,
+        description="`global`: the model's constants gave the radius; `local`: bounds in a ball around this input did.",
+    )
+    unrefined: str | None = Field(
+        default=None, description="Why refinement gave no larger radius; null where it did, or was not asked for."
     )
     certified: bool | None = Field(description="radius > epsilon; null without an epsilon or for a regressor.")
     output_bounds: OutputBounds | None = Field(description="For the given epsilon; null without one.")

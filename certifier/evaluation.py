@@ -46,6 +46,7 @@ class Evaluation(Document):
         description="By epsilon: share of the rows with a greater radius and the right label; null without labels."
     )
     radius: RadiusDistribution
+    refined: float = Field(description="Share of the rows whose radius was proved around the input itself.")
     lipschitz: LipschitzBound
     arithmetic: Arithmetic
 
@@ -57,10 +58,13 @@ def evaluate(
     labels: Labels | None,
     epsilons: Mapping[str, float],
     progress: Callable[[int], None],
+    refine: bool | None = None,
+    refine_seconds: float | None = None,
 ) -> Evaluation:
     """The shares of `inputs` that are right, certified, and both.
 
     `epsilons` gives each value the key under which its shares are returned; `progress` is told how many rows are done.
+    `refine` and `refine_seconds` are those of `predictions`.
     Shapes: inputs [N, *predictor.row_shape] of any real dtype; labels [N].
     Arithmetic: every single radius is rounded down; means and quantiles of them are computed to nearest.
     Raises: InvalidInput (no classifier, no rows, wrong shapes, labels out of range, NaN, a negative epsilon).
@@ -77,7 +81,10 @@ def evaluate(
         _demand_labels(labels, len(inputs), 2 if certificate.task == "binary" else certificate.classes)
     predicted = np.empty(len(inputs), dtype=np.int64)
     radii = np.empty(len(inputs), dtype=np.float64)
-    for position, row in enumerate(predictions(predictor, inputs, epsilon=None, progress=progress)):
+    rows = predictions(predictor, inputs, epsilon=None, progress=progress, refine=refine, refine_seconds=refine_seconds)
+    refined = 0
+    for position, row in enumerate(rows):
+        refined += row.radius_method == "local"
         # A classifier's rows have both; had one none, -1 would be wrong and 0 uncertified.
         predicted[position] = -1 if row.label is None else row.label
         radii[position] = 0.0 if row.radius is None else row.radius
@@ -91,15 +98,22 @@ def evaluate(
             key: None if correct is None else float((share & correct).mean()) for key, share in beyond.items()
         },
         radius=_distribution(radii),
+        refined=refined / len(inputs),
         lipschitz=certificate.lipschitz,
         arithmetic=certificate.arithmetic,
     )
 
 
 def predictions(
-    predictor: Predictor, inputs: NDArray[Any], *, epsilon: float | None, progress: Callable[[int], None]
+    predictor: Predictor,
+    inputs: NDArray[Any],
+    *,
+    epsilon: float | None,
+    progress: Callable[[int], None],
+    refine: bool | None = None,
+    refine_seconds: float | None = None,
 ) -> Iterator[RowPrediction]:
-    """`Predictor.predict` of any number of rows, block by block.
+    """`Predictor.predict` of any number of rows, block by block; `refine_seconds` are for each row here.
 
     Shapes: inputs [N, *predictor.row_shape] of any real dtype.
     Raises: InvalidInput, with rows counted from the first of all.
@@ -110,7 +124,8 @@ def predictions(
     for start in range(0, len(inputs), size):
         block = inputs[start : start + size]
         _demand_finite(block, start)
-        yield from predictor.predict(block, epsilon=epsilon, preprocessing=None)
+        seconds = None if refine_seconds is None else refine_seconds * len(block)
+        yield from predictor.predict(block, epsilon=epsilon, preprocessing=None, refine=refine, refine_seconds=seconds)
         progress(start + len(block))
 
 

@@ -2,18 +2,22 @@
 
 The engine computes what is served.  What is certified is computed beside it: the float64 evaluation of the same
 network with a bound of its rounding error, so that the margins behind a radius are proved and not merely observed.
+
+The file has more lines than most because everything that is said of a row is decided here, in one order.
 """
 
 from __future__ import annotations
 
 import math
+import time
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certifier.box import OUTSIDE, Box
-from certifier.certificates import LARGEST, output_reach
+from certifier.certificates import LARGEST, Decisions, output_reach
 from certifier.documents import (
     Certificate,
     OutputBounds,
@@ -34,6 +38,7 @@ from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import Enclosure, enclose
 from certifier.proof.rounding import add_upper, div_lower, exact_float64, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
+from certifier.refinement import Refiner, margin_goals
 from certifier.search.attack import EXACT
 from certifier.serving import Decider
 from certifier.transforms import InputTransform
@@ -41,6 +46,8 @@ from certifier.transforms import InputTransform
 Floats = NDArray[np.float64]
 
 DISAGREEMENT = "the engine's label differs from that of the exact network"
+LARGER = "a larger radius was proved around the input"
+NOT_REFINED = "nothing is certified of this input, or no other class can be reached at all"
 NO_CLASS = "a regressor has no class, so there is no radius"
 CHUNK_ELEMENTS = 2**22
 """Rows are evaluated together as long as all their values stay below this many entries."""
@@ -81,10 +88,18 @@ class Predictor:
         return self._parts.rows(given, field)
 
     def predict(
-        self, inputs: Given, *, epsilon: float | None, preprocessing: Preprocessing | None
+        self,
+        inputs: Given,
+        *,
+        epsilon: float | None,
+        preprocessing: Preprocessing | None,
+        refine: bool | None = None,
+        refine_seconds: float | None = None,
     ) -> list[RowPrediction]:
         """One prediction per row of `inputs`.
 
+        `refine` looks for larger radii around each row, for which all rows share `refine_seconds`; without them the
+        certificate's options say so.
         Shapes: `inputs` [batch, *row_shape], or as `preprocessing.layout` orders the axes; or a mapping from the names
         of the certificate's `model.inputs` to an array [batch, *…] of each.
         Units: `epsilon` and every radius are L2 distances in the units of `inputs`.
@@ -100,13 +115,22 @@ class Predictor:
         rows, strays = transform.apply(
             self._validated(self.rows(inputs, field="inputs"), "inputs", transform.row_shape)
         )
+        options = self.certificate.options
+        seconds = None
+        if options.refine if refine is None else refine:
+            seconds = options.refine_seconds if refine_seconds is None else refine_seconds
         predictions: list[RowPrediction] = []
+        ending = time.monotonic() + (seconds or 0.0)
         for start in range(0, len(rows), self._chunk):
             part = slice(start, start + self._chunk)
-            predictions.extend(self._predict(rows[part], strays[part], epsilon, transform.stretch_upper))
+            left = max(0.0, ending - time.monotonic())
+            share = None if seconds is None else left * len(rows[part]) / (len(rows) - start)
+            predictions.extend(self._predict(rows[part], strays[part], epsilon, transform.stretch_upper, share))
         return predictions
 
-    def _predict(self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float) -> list[RowPrediction]:
+    def _predict(
+        self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float, seconds: float | None
+    ) -> list[RowPrediction]:
         enclosure = self._enclose(rows, strays)
         served = enclosure.centre if self._execution.is_evaluated else self._engine.run(rows)
         if not np.isfinite(served).all():
@@ -127,12 +151,16 @@ class Predictor:
         exact = self._decider.decide(enclosure.centre, enclosure.radius, around)
         shown = self._decider.decide(served, np.zeros_like(served), None)
         radius = exact.radius if refused is None else np.zeros_like(exact.radius)
+        sound = inside & (exact.label == shown.label) & (refused is None)
+        radius, refinement = self._refined(rows, strays, exact, radius, sound, around, seconds)
         if stretch != 1.0:
             radius = np.where(radius == LARGEST, LARGEST, div_lower(radius, stretch))
         disagree = (exact.label != shown.label) & (radius > 0)
         radius = np.where(disagree | ~inside, 0.0, radius)
         reasons = [
-            OUTSIDE if not inside[row] else refused or (DISAGREEMENT if disagree[row] else exact.because[row])
+            OUTSIDE
+            if not inside[row]
+            else refused or (DISAGREEMENT if disagree[row] else exact.because[row] if radius[row] == 0 else None)
             for row in range(len(rows))
         ]
         return [
@@ -142,12 +170,51 @@ class Predictor:
                 logits=served[row].tolist(),
                 margin=float(shown.margin[row]),
                 radius=float(radius[row]),
+                radius_method="local" if refinement[row] == LARGER and radius[row] > 0 else "global",
+                unrefined=None if refinement[row] == LARGER else refinement[row],
                 certified=None if epsilon is None else bool(radius[row] > epsilon),
                 output_bounds=bounds[row],
                 because=reasons[row],
             )
             for row in range(len(rows))
         ]
+
+    def _refined(
+        self,
+        rows: Floats,
+        strays: Floats,
+        exact: Decisions,
+        radius: Floats,
+        sound: NDArray[np.bool_],
+        around: DriftsAt | None,
+        seconds: float | None,
+    ) -> tuple[Floats, list[str | None]]:
+        """The larger of the global radius and one proved around the row, and what came of it: `LARGER`, or why not.
+
+        None where it was not asked for.
+        """
+        if seconds is None:
+            return radius, [None] * len(rows)
+        refined, came = radius.copy(), [NOT_REFINED] * len(rows)
+        chosen = np.flatnonzero(sound & (radius < LARGEST))
+        if len(chosen):
+            part = None if around is None else around.some(chosen)
+            goals = margin_goals(self._decider, exact.label[chosen], self._network.output_size, part)
+            found, because = self._refiner.refine(rows[chosen], goals, seconds=seconds)
+            if part is not None:
+                found = np.minimum(found, np.nextafter(part.room(), 0.0))
+            # The exact row is within its stray of the computed one.
+            moved = norm_upper(strays[chosen], 1)
+            found = np.where(moved == 0, found, np.nextafter(found - moved, -np.inf))
+            larger = found > radius[chosen]
+            refined[chosen] = np.where(larger, found, radius[chosen])
+            for row, gained, reason in zip(chosen, larger, because, strict=True):
+                came[row] = LARGER if gained else reason
+        return refined, list(came)
+
+    @cached_property
+    def _refiner(self) -> Refiner:
+        return Refiner(self._network, gains=self._gains, box=self._box)
 
     def _output_bounds(
         self, enclosure: Enclosure, epsilon: float, stretch: float, around: DriftsAt | None

@@ -82,7 +82,13 @@ class Runtime:
         inputs = numeric_inputs(asked.inputs, field="inputs", has_booleans=document.has_booleans)
         version, loaded = self._load(asked.model, asked.version)
         started = time.perf_counter()
-        rows = loaded.predictor.predict(inputs, epsilon=asked.epsilon, preprocessing=asked.preprocessing)
+        rows = loaded.predictor.predict(
+            inputs,
+            epsilon=asked.epsilon,
+            preprocessing=asked.preprocessing,
+            refine=asked.refine,
+            refine_seconds=asked.refine_seconds,
+        )
         self._metrics.predicted(len(rows), time.perf_counter() - started)
         answer = Predictions(
             model=version.name,

@@ -45,6 +45,13 @@ class PredictRequest(Body):
     epsilon: float | None = Field(
         default=None, ge=0, description="L2 distance in the units of the inputs.", examples=[0.3]
     )
+    refine: bool | None = Field(
+        default=None,
+        description="Whether to look for larger radii around each input; null as the model's `options.refine`.",
+    )
+    refine_seconds: float | None = Field(
+        default=None, ge=0, le=60, description="Time for that, which all rows share; null as the model's options."
+    )
     preprocessing: Preprocessing | None = Field(
         default=None, description="Applied to the inputs before the certified network; radii stay in units of x."
     )

@@ -93,6 +93,10 @@ class DriftsAt:
     drifts: Drifts
     basis: Floats
 
+    def some(self, rows: NDArray[np.intp]) -> DriftsAt:
+        """Around these inputs of them."""
+        return DriftsAt(drifts=self.drifts, basis=self.basis[rows])
+
     def pairs(self, label: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """(fixed, growth) of the drift of f_label - f_j, for every j.  Shapes: label [B] -> [B, c] each."""
         each = np.arange(len(label))

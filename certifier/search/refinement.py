@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.flow import Network
-from certifier.proof.local.analysis import Analysis, Known, Local
+from certifier.proof.local.analysis import Known, Local
 from certifier.proof.local.backward import Below
+from certifier.proof.local.ledger import Goals, Ledger, Verdict
 from certifier.search.lines import LeastArea, optimised_slopes
 
 Array = NDArray[Any]
 
-ROUNDS = 8
+ROUNDS = 12
 """Analyses of every row at most."""
 CLOSE = 0.99
 """A row is done when its radius is this share of one that failed."""
@@ -35,74 +36,51 @@ ROWS_ENTRIES = 2**22
 """Entries of all values that are evaluated at once."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Goals:
-    """Row by row, functionals of the output that have to stay positive: coefficients . f + constants > 0.
-
-    `constants` are rounded down.  Shapes: coefficients [B, m, c], constants [B, m].
-    """
-
-    coefficients: Array
-    constants: Array
-
-    def some(self, rows: NDArray[np.intp]) -> Goals:
-        """Those of these rows."""
-        return Goals(coefficients=self.coefficients[rows], constants=self.constants[rows])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Search:
-    """Radii that are proved, and in how many analyses.  Shapes: radii [B]."""
-
-    radii: Array
-    rounds: int
-
-
 def search_radii(
     local: Local, x: Array, goals: Goals, *, first: float | None, deadline: float, budget: float
-) -> Search:
+) -> Ledger:
     """Radii up to which every goal stays positive, as large as can be found until `deadline`; 0 for none.
 
     `first`: where to begin, from earlier rows of the same network.  `budget`: multiplications that one row's analysis
     may spend on inner values.
     Shapes: x [B, n].
     """
+    ledger = Ledger(x, goals)
     reach = _linear_distances(local.network, x, goals)
     able = np.flatnonzero(np.isfinite(reach) & (reach > 0))
     pilots, others = (able[:PILOTS], able[PILOTS:]) if first is None else (able[:0], able)
-    radii, rounds = np.zeros(len(x)), 0
     for rows in (pilots, others):
-        if len(rows) == 0:
-            continue
-        known = radii[pilots][radii[pilots] > 0]
-        start = first if first is not None else float(np.median(known)) if len(known) else None
-        begin = BLIND_SHARE * reach[rows] if start is None else np.minimum(start, reach[rows])
-        found = _search(local, x[rows], goals.some(rows), begin=begin, deadline=deadline, budget=budget)
-        radii[rows], rounds = found.radii, rounds + found.rounds
-    return Search(radii=radii, rounds=rounds)
+        if len(rows):
+            known = ledger.radii[pilots][ledger.radii[pilots] > 0]
+            start = first if first is not None else float(np.median(known)) if len(known) else None
+            begin = BLIND_SHARE * reach[rows] if start is None else np.minimum(start, reach[rows])
+            _search(local, ledger, x, rows, begin=begin, deadline=deadline, budget=budget)
+    return ledger
 
 
-def _search(local: Local, x: Array, goals: Goals, *, begin: Array, deadline: float, budget: float) -> Search:
-    balls = local.balls(x, np.zeros(len(x)))
-    best, brackets = np.zeros(len(x)), _Brackets.of(len(x))
-    outputs = balls.centres[local.network.output].value
+def _search(
+    local: Local, ledger: Ledger, x: Array, rows: NDArray[np.intp], *, begin: Array, deadline: float, budget: float
+) -> None:
+    balls = local.balls(x[rows], np.zeros(len(rows)))
+    outputs, goals = balls.centres[local.network.output].value, ledger.goals.some(rows)
     margins = np.einsum("bmc,bc->bm", goals.coefficients, outputs) + goals.constants
-    radii, known = begin.copy(), None
-    rounds, active = 0, np.arange(len(x))
+    brackets, radii, known = _Brackets.of(len(rows)), begin.copy(), None
+    rounds, active = 0, np.arange(len(rows))
     while len(active) and rounds < ROUNDS and time.monotonic() < deadline:
         rounds += 1
         now = radii[active]
         guide = LeastArea(deadline=deadline, budget=budget * len(active))
         analysis = local.analyse(replace(balls.some(active), radii=now), guide, known=known)
-        below = goals_below(analysis, goals.some(active), deadline)
-        best[active] = np.maximum(best[active], below.radii(now[:, None]).min(axis=1))
-        share = _margin_share(below, now, margins[active])
-        radii[active] = brackets.next(active, now, share, best[active])
+        verdict = ledger.judge(analysis, rows[active])
+        if time.monotonic() < deadline:
+            _sharpen(verdict)
+        best = ledger.radii[rows[active]]
+        share = _margin_share(verdict.below, now, margins[active])
+        radii[active] = brackets.next(active, now, share, best)
         fresh = Known.of(analysis)
         known = fresh if known is None else known.replaced(fresh, share < 0)
-        keep = best[active] < CLOSE * brackets.high[active]
+        keep = best < CLOSE * brackets.high[active]
         known, active = known.some(np.flatnonzero(keep)), active[keep]
-    return Search(radii=best, rounds=rounds)
 
 
 @dataclass(kw_only=True)
@@ -128,7 +106,7 @@ class _Brackets:
         with np.errstate(all="ignore"):
             # What is lost of the margin grows like an exponential, so its logarithm is nearly straight.
             loss, low_loss = np.log1p(-share), np.log1p(-low_share)
-            beyond = now * np.clip(1.0 - loss / ((loss - low_loss) / (now - low) * now), 1.1, 2.5)
+            beyond = now * np.clip(1.0 - loss / ((loss - low_loss) / (now - low) * now), 1.4, 2.5)
             low, high = np.where(holds, now, low), np.where(holds, high, now)
             low_share, high_share = np.where(holds, share, low_share), np.where(holds, high_share, share)
             ends = np.log1p(-low_share), np.log1p(-high_share)
@@ -163,26 +141,16 @@ def _linear_distances(network: Network, x: Array, goals: Goals) -> Array:
     return np.maximum(np.nan_to_num(distances, nan=0.0).min(axis=1), 0.0)
 
 
-def goals_below(analysis: Analysis, goals: Goals, deadline: float) -> Below:
-    """All goals from below; those that decide the radius with lines of their own."""
-    rows, each = goals.constants.shape
-    owners = np.repeat(np.arange(rows), each)
-    coefficients, constants = goals.coefficients.reshape(rows * each, -1), goals.constants.ravel()
-    plain = analysis.below(coefficients, constants, owners, own={}, seen=None)
-    base, steepness = plain.base.copy(), plain.steepness.copy()
+def _sharpen(verdict: Verdict) -> None:
+    """The goals that decide a radius, through slopes of their own."""
+    analysis, below = verdict.analysis, verdict.below
     with np.errstate(all="ignore"):
-        distances = np.nan_to_num(base / steepness, nan=-np.inf).reshape(rows, each)
+        distances = np.nan_to_num(below.base / below.steepness, nan=-np.inf)
         deciding = distances <= distances.min(axis=1, keepdims=True) + DECIDING * analysis.balls.radii[:, None]
-    picked = np.flatnonzero(deciding.ravel() & np.isfinite(base))
-    if len(picked) and time.monotonic() < deadline:
-        own = optimised_slopes(
-            analysis, analysis.network.output, coefficients[picked], owners[picked], steps=SLOPE_STEPS
-        )
-        if own:
-            steps = analysis.with_slopes(owners[picked], own)
-            better = analysis.below(coefficients[picked], constants[picked], owners[picked], own=steps, seen=None)
-            radii = analysis.balls.radii[owners[picked]]
-            take = better.at(radii) > Below(base=base[picked], steepness=steepness[picked]).at(radii)
-            base[picked] = np.where(take, better.base, base[picked])
-            steepness[picked] = np.where(take, better.steepness, steepness[picked])
-    return Below(base=base.reshape(rows, each), steepness=steepness.reshape(rows, each))
+    picked = np.flatnonzero((deciding & np.isfinite(below.base)).ravel())
+    if len(picked) == 0:
+        return
+    coefficients, owners = verdict.coefficients[picked], verdict.owners[picked]
+    slopes = optimised_slopes(analysis, analysis.network.output, coefficients, owners, steps=SLOPE_STEPS)
+    if slopes:
+        verdict.sharpen(picked, slopes)

@@ -148,6 +148,8 @@ def predict(
     inputs: typed.Inputs,
     inputs_key: typed.InputsKey = None,
     epsilon: typed.Epsilon = None,
+    refine: typed.Refine = False,
+    refine_seconds: typed.RefineSeconds = 1.0,
     method: typed.Method = "auto",
     seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "float32",
@@ -184,7 +186,16 @@ def predict(
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
         rows = given.rows(predictor)
         with counting("predicting", len(rows)) as progress:
-            predicted = list(predictions(predictor, rows, epsilon=distance, progress=progress))
+            predicted = list(
+                predictions(
+                    predictor,
+                    rows,
+                    epsilon=distance,
+                    progress=progress,
+                    refine=refine,
+                    refine_seconds=refine_seconds,
+                )
+            )
         certificate = predictor.certificate
         answer = Predictions(
             model=certificate.model.name,
@@ -208,6 +219,8 @@ def evaluate(
     labels: typed.Labels = None,
     labels_key: typed.LabelsKey = None,
     epsilon: typed.Epsilons = [],  # noqa: B006  # typer copies it
+    refine: typed.Refine = False,
+    refine_seconds: typed.RefineSeconds = 1.0,
     method: typed.Method = "auto",
     seconds: typed.Seconds = None,
     arithmetic: typed.ArithmeticName = "float32",
@@ -244,7 +257,15 @@ def evaluate(
         predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
         rows = given.rows(predictor)
         with counting("evaluating", len(rows)) as progress:
-            answer = evaluate_rows(predictor, rows, labels=truth, epsilons=distances, progress=progress)
+            answer = evaluate_rows(
+                predictor,
+                rows,
+                labels=truth,
+                epsilons=distances,
+                progress=progress,
+                refine=refine,
+                refine_seconds=refine_seconds,
+            )
         if json:
             print_json(answer.model_dump_json())
         else:

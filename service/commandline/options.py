@@ -137,6 +137,8 @@ Second = Annotated[
 ]
 InputsKey = Annotated[str | None, typer.Option(metavar="KEY", help="Which array of a .npz; the first without it.")]
 LabelsKey = Annotated[str | None, typer.Option(metavar="KEY", help="Which array of a .npz; the first without it.")]
+Refine = Annotated[bool, typer.Option("--refine", help="Look for larger radii around each row.")]
+RefineSeconds = Annotated[float, typer.Option(metavar="S", min=0.0, help="Time for that, for each row on average.")]
 Epsilon = Annotated[str | None, typer.Option(metavar="E", help="L2 distance to certify for, in the inputs' units.")]
 Epsilons = Annotated[list[str], typer.Option("--epsilon", metavar="E", help="L2 distance to certify for; repeatable.")]
 

@@ -1,4 +1,7 @@
-"""Answers for people: tables on standard output."""
+"""Answers for people: tables on standard output.
+
+The file has more lines than most because every kind of answer has its table here, each in a few lines.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from certifier.documents import (
     OperatorSupport,
     Predictions,
     Preprocessing,
+    RowPrediction,
 )
 from certifier.evaluation import Evaluation
 from certifier.verification import Verification
@@ -156,7 +160,9 @@ def show_predictions(console: Console, predictions: Predictions) -> None:
     for position, row in enumerate(predictions.rows[:SHOWN_ROWS]):
         verdict = () if predictions.epsilon is None else ("yes" if row.certified else "no",)
         margin, radius = _figure(row.margin), _at_least(row.radius)
-        _row(table, position, row.label, _blank(row.runner_up), margin, radius, *verdict, row.because or "")
+        _row(
+            table, position, row.label, _blank(row.runner_up), margin, radius, *verdict, row.because or _refinement(row)
+        )
     console.print(table)
     _say_more(console, len(predictions.rows), SHOWN_ROWS, "rows")
     _say_arithmetic(console, predictions.arithmetic)
@@ -176,6 +182,11 @@ def _show_outputs(console: Console, predictions: Predictions) -> None:
     if predictions.rows:
         _say_more(console, len(predictions.rows[0].logits), SHOWN_OUTPUTS, "outputs of each row")
     _say_arithmetic(console, predictions.arithmetic)
+
+
+def _refinement(row: RowPrediction) -> str:
+    """What came of looking around the input, if that was asked for."""
+    return "proved around this input" if row.radius_method == "local" else row.unrefined or ""
 
 
 def show_evaluation(console: Console, evaluation: Evaluation, preprocessing: Preprocessing | None) -> None:

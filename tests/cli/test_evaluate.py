@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from certifier.evaluation import BLOCK_ROWS
 from tests.cli.conftest import Commands
+from tests.service.helpers import dense_network
 
 Save = Callable[[Any], Path]
-KEYS = {"rows", "clean_accuracy", "certified", "certified_correct", "radius", "lipschitz", "arithmetic"}
+KEYS = {"rows", "clean_accuracy", "certified", "certified_correct", "radius", "refined", "lipschitz", "arithmetic"}
 
 
 def test_the_example_model_is_worth_certifying(lipcert: Commands) -> None:
@@ -195,3 +196,17 @@ def linear_model(weight: np.ndarray, *, bias: np.ndarray) -> bytes:
     )
     opset = [helper.make_opsetid("", 17)]
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def test_refined_radii_are_never_smaller_and_their_share_is_told(
+    lipcert: Commands, saved: Save, tmp_path: Path
+) -> None:
+    model, inputs = tmp_path / "small.onnx", saved(np.random.default_rng(1).normal(size=(6, 4)))
+    model.write_bytes(dense_network(4, 8, 8, 3))
+    files = (model, "--inputs", inputs, "--method", "product")
+    plain = lipcert.json("evaluate", *files)
+    refined = lipcert.json("evaluate", *files, "--refine", "--refine-seconds", "2")
+    assert plain["refined"] == 0.0 and refined["refined"] > 0.5
+    assert refined["radius"]["median"] > plain["radius"]["median"]
+    assert refined["radius"]["quantiles"]["0"] >= plain["radius"]["quantiles"]["0"]
+    assert "around" in lipcert.table("predict", *files, "--refine", "--refine-seconds", "2")

@@ -24,6 +24,39 @@ async def certified(client: httpx.AsyncClient, name: str = "m", data: bytes | No
     assert answer.status_code == 201, answer.text
 
 
+def test_radii_are_refined_where_the_request_or_the_model_asks_for_it(settings: Settings) -> None:
+    async def scenario() -> None:
+        async with running(settings) as client:
+            await certified(client, "plain")
+            await certified(client, "refined", options=json.dumps({"refine": True, "refine_seconds": 5}))
+            answers = {}
+            for name, asked in (
+                ("plain", {}),
+                ("plain", {"refine": True, "refine_seconds": 5}),
+                ("refined", {}),
+                ("refined", {"refine": False}),
+                ("plain", {"refine": True, "refine_seconds": 0}),
+            ):
+                answer = await client.post("/predict", json={"model": name, "inputs": X.tolist(), **asked})
+                assert answer.status_code == 200, answer.text
+                answers[name, *asked.values()] = answer.json()["rows"]
+            plain, refined, untimely = answers[("plain",)], answers["plain", True, 5], answers["plain", True, 0]
+            assert {row["radius_method"] for row in plain} == {"global"}
+            assert "local" in {row["radius_method"] for row in refined}
+            for before, after, late in zip(plain, refined, untimely, strict=True):
+                assert after["radius"] >= before["radius"] == late["radius"]
+                assert (after["radius_method"] == "local") == (after["radius"] > before["radius"])
+                assert (after["unrefined"] is None) == (after["radius_method"] == "local")
+                assert before["unrefined"] is None and "time" in late["unrefined"]
+            assert "local" in {row["radius_method"] for row in answers[("refined",)]}
+            assert {row["radius_method"] for row in answers["refined", False]} == {"global"}
+            for seconds in (-1, 61):
+                body = {"model": "plain", "inputs": X.tolist(), "refine": True, "refine_seconds": seconds}
+                assert (await client.post("/predict", json=body)).status_code == 422
+
+    asyncio.run(scenario())
+
+
 def test_rows_are_predicted_with_their_radii(settings: Settings) -> None:
     async def scenario() -> None:
         async with running(settings) as client:

@@ -83,6 +83,15 @@ class Local:
         }
         self._costs = _costs(network)
 
+    @property
+    def anchored(self) -> list[Term]:
+        """Terms through which no functional passes."""
+        return [
+            term
+            for term in self.network.terms
+            if not isinstance(term, (Affine, Activation)) and self._candidates.get(term.output) is None
+        ]
+
     def balls(self, x: Array, radii: Array) -> Balls:
         """Balls around the rows of x, which are taken as exact.  Shapes: [B, n], [B]."""
         return Balls(x=x, centres=centres_of(self.network, x), radii=radii)

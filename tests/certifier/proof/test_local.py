@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 
 from certifier.flow import Network
-from certifier.proof.local.analysis import Known
+from certifier.proof.local.analysis import Analysis, Known
 from certifier.proof.local.backward import Below
+from certifier.proof.local.ledger import Goals, Ledger, Verdict
 from certifier.proof.local.spans import centres_of
 from certifier.search.lines import LeastArea
-from certifier.search.refinement import Goals, goals_below, search_radii
+from certifier.search.refinement import _sharpen, search_radii
 from certifier.terms import Affine
 from tests.building import Model, single
 from tests.certifier.local_balls import (
@@ -32,6 +33,19 @@ RADII = (0.01, 0.3, 2.0)
 FOREVER = 1e6
 
 
+def _goals(coefficients: np.ndarray, rows: int) -> Goals:
+    """The same goals for every row."""
+    zeros = np.zeros((rows, len(coefficients)))
+    return Goals(coefficients=np.repeat(coefficients[None], rows, axis=0), constants=zeros, growth=zeros)
+
+
+def _sharpened(analysis: Analysis, coefficients: np.ndarray) -> Verdict:
+    rows = len(analysis.balls.radii)
+    verdict = Ledger(analysis.balls.x, _goals(coefficients, rows)).judge(analysis, np.arange(rows))
+    _sharpen(verdict)
+    return verdict
+
+
 def _is_sound(model: Model, seed: int) -> None:
     network, gains = network_and_gains(model)
     generator = np.random.default_rng(seed)
@@ -44,10 +58,7 @@ def _is_sound(model: Model, seed: int) -> None:
         everything_is_inside(analysis, points, row)
         everything_is_inside(alone, points, row)
         rows, zeros = np.full(len(coefficients), row), np.zeros(len(coefficients))
-        goals = Goals(
-            coefficients=np.repeat(coefficients[None], len(RADII), axis=0), constants=np.zeros((len(RADII), len(zeros)))
-        )
-        tuned = goals_below(analysis, goals, time.monotonic() + FOREVER)
+        tuned = _sharpened(analysis, coefficients).below
         reached = centres_of(network, points)[network.output]
         for below in (
             analysis.below(coefficients, zeros, rows, own={}, seen=None),
@@ -201,7 +212,9 @@ def test_radii_reach_the_nearest_boundary_of_a_linear_classifier():
     network = network_of(model)
     x = generator.standard_normal((6, 5))
     signs = np.where(np.diff(network.evaluate(x), axis=1) > 0, 1.0, -1.0)
-    goals = Goals(coefficients=signs[:, :, None] * np.array([-1.0, 1.0]), constants=np.zeros((6, 1)))
+    goals = Goals(
+        coefficients=signs[:, :, None] * np.array([-1.0, 1.0]), constants=np.zeros((6, 1)), growth=np.zeros((6, 1))
+    )
     found = search_radii(
         local_of(network), x, goals, first=None, deadline=time.monotonic() + FOREVER, budget=1e15
     ).radii
@@ -227,6 +240,24 @@ def test_what_is_known_of_smaller_balls_is_not_used():
         mixed.replaced(Known.of(small).some(np.array([1, 0])), np.array([True, False]))
 
 
+def test_a_ledger_takes_constants_and_growth_off_and_no_other_rows():
+    """f = x_0 with an allowance of 0.25 + r/2: positive until 1 - 0.25 = 1.5 r."""
+    model = Model(2)
+    model.linear([[1.0, 0.0]])
+    network = network_of(model)
+    x = np.array([[1.0, 0.0], [3.0, 0.0]])
+    goals = Goals(coefficients=np.ones((2, 1, 1)), constants=np.full((2, 1), -0.25), growth=np.full((2, 1), 0.5))
+    ledger = Ledger(x, goals)
+    ledger.judge(analysed(network, x[:1], np.array([9.0])), np.array([0]))
+    assert 0.4999 < ledger.radii[0] < 0.5 and ledger.radii[1] == 0
+    ledger.judge(analysed(network, x[:1], np.array([0.25])), np.array([0]))
+    assert 0.4999 < ledger.radii[0] < 0.5
+    ledger.judge(analysed(network, x[1:], np.array([0.125])), np.array([1]))
+    assert ledger.radii[1] == 0.125
+    with pytest.raises(ValueError, match="other rows"):
+        ledger.judge(analysed(network, x[:1], np.array([0.25])), np.array([1]))
+
+
 def _rectified(seed: int) -> Model:
     generator = np.random.default_rng(seed)
     model = Model(4)
@@ -246,8 +277,7 @@ def test_functionals_are_sharper_than_intervals_and_slopes_of_their_own_sharper_
         analysis = analysed(network, x, np.array([0.5]))
         rows, zeros = np.zeros(3, int), np.zeros(3)
         plain = analysis.below(np.eye(3), zeros, rows, own={}, seen=None).at(np.full(3, 0.5))
-        goals = Goals(coefficients=np.eye(3)[None], constants=np.zeros((1, 3)))
-        tuned = goals_below(analysis, goals, time.monotonic() + FOREVER).at(np.full((1, 3), 0.5))[0]
+        tuned = _sharpened(analysis, np.eye(3)).below.at(np.full((1, 3), 0.5))[0]
         points = points_of(network, x[0], 0.5, np.eye(3), seed)
         attained = network.evaluate(points).min(axis=0)
         assert (network.evaluate(x)[0] - plain <= 2.5 * (network.evaluate(x)[0] - attained)).all()
