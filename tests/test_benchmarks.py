@@ -7,11 +7,13 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks import corpus, exports, memory, networks, norms, references, tables, timing, warm
+from benchmarks import corpus, exports, memory, networks, norms, references, refinement, tables, timing, warm
 from certifier.documents import CertifyOptions
 from certifier.operators import Convolution
 from certifier.search.state import SearchState
 from tests.architectures.catalogue import NARROW
+from tests.building import Model, single
+from tests.certifier.local_balls import network_of
 
 
 def test_interleaved_calls_every_competitor_once_per_round():
@@ -148,3 +150,17 @@ def test_a_product_below_the_singular_values_fails_its_check():
     exact = 3.0 * np.sqrt(2.0) * (1 - np.eye(2))
     assert references.compare_product(exact * (1 + 1e-9), weights)[1]
     assert not references.compare_product(exact * (1 - 1e-9), weights)[1]
+
+
+def test_crown_and_attacks_find_the_boundary_of_a_linear_classifier():
+    weights = single(np.random.default_rng(0).standard_normal((2, 5)))
+    model = Model(5)
+    model.linear(weights)
+    network = network_of(model)
+    x = np.random.default_rng(1).standard_normal((4, 5))
+    labels = network.evaluate(x).argmax(axis=1)
+    truth = np.abs(x @ (weights[1] - weights[0])) / np.linalg.norm(weights[1] - weights[0])
+    crown = refinement.crown_radii(network, x, labels)
+    assert crown is not None and (crown <= truth).all() and (crown >= 0.99 * truth).all()
+    attacked = refinement.attacked_distances(network, x, labels)
+    assert (attacked >= truth * (1 - 1e-9)).all() and (attacked <= 1.1 * truth).all()
