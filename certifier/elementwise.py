@@ -103,7 +103,7 @@ def selu(alpha: float, gamma: float, *, name: str = "selu") -> Elementwise:
         slope_upper=max(ends) if exact else _above(max(ends)),
         ulps=16.0,
         absolute_ulps=8.0 * abs(alpha * gamma),
-        bends=(bend(0.0, min(gamma, gamma * alpha), max(gamma, gamma * alpha)),),
+        bends=(bend(0.0, _below(min(gamma, gamma * alpha)), _above(max(gamma, gamma * alpha))),),
     )
 
 

@@ -165,7 +165,7 @@ def _worst_arguments(
         return {}
     with np.errstate(all="ignore"):
         direction = np.nan_to_num(seen[name] / np.linalg.norm(seen[name], axis=1, keepdims=True))
-    values = {name: balls.x[rows] - balls.radii[rows, None] * direction}
+        values = {name: balls.x[rows] - balls.radii[rows, None] * direction}
     arguments: dict[str, Array] = {}
     last = max((position for position, term in enumerate(network.terms) if term.output in seen), default=-1)
     for position, term in enumerate(network.terms[: last + 1]):

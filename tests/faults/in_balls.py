@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 BALLS = ("tests/certifier/proof/test_local.py",)
 LINES = ("tests/certifier/proof/test_local_relaxations.py",)
+TRAPS = ("tests/certifier/proof/test_local_traps.py",)
 HOME = "certifier/proof/local/"
 
 FAULTS = (
@@ -97,5 +98,33 @@ FAULTS = (
         old="columns, units = self._network.sizes[term.sources[0]], None",
         new="columns = self._network.sizes[term.sources[0]]",
         tests=BALLS,
+    ),
+    Fault(
+        name="functionals are taken for unit vectors behind a value that is added to itself",
+        file=HOME + "backward.py",
+        old="return len(term.operators) == 1 and isinstance(term.operators[0], Identity)",
+        new="return all(isinstance(operator, Identity) for operator in term.operators)",
+        tests=TRAPS,
+    ),
+    Fault(
+        name="functionals are not charged for the rounding of offsets that cancelled",
+        file=HOME + "backward.py",
+        old="size = size + term.offset_magnitude",
+        new="size = size + 0.0 * term.offset_magnitude",
+        tests=TRAPS,
+    ),
+    Fault(
+        name="slopes at a row outside of the box are left out",
+        file=HOME + "spans.py",
+        old="lower=np.minimum(np.maximum(np.nextafter(x - reach, -np.inf), lower), x),",
+        new="lower=np.maximum(np.nextafter(x - reach, -np.inf), lower),",
+        tests=TRAPS,
+    ),
+    Fault(
+        name="rows of balls are evaluated in their own precision",
+        file=HOME + "analysis.py",
+        old="x, radii = exact_float64(x), exact_float64(radii)",
+        new="radii = exact_float64(radii)",
+        tests=TRAPS,
     ),
 )

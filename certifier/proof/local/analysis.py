@@ -19,6 +19,7 @@ from certifier.proof.local.backward import Backward, Below, Step, Units, affine_
 from certifier.proof.local.relaxations import Lines, enclosing_lines
 from certifier.proof.local.selections import Candidates, candidates_of, selection
 from certifier.proof.local.spans import Centre, Span, ball_span, centres_of, next_span, row_norms
+from certifier.proof.rounding import exact_float64
 from certifier.terms import Activation, Affine, Contraction, Elementwise, Term
 
 Array = NDArray[Any]
@@ -93,7 +94,11 @@ class Local:
         ]
 
     def balls(self, x: Array, radii: Array) -> Balls:
-        """Balls around the rows of x, which are taken as exact.  Shapes: [B, n], [B]."""
+        """Balls around the rows of x, which are taken as exact.  Shapes: [B, n], [B].
+
+        Raises: ValueError for rows that float64 does not hold.
+        """
+        x, radii = exact_float64(x), exact_float64(radii)
         return Balls(x=x, centres=centres_of(self.network, x), radii=radii)
 
     def analyse(self, balls: Balls, guide: Guide, *, known: Known | None) -> Analysis:

@@ -53,16 +53,18 @@ class Step:
 def kappa_of(network: Network) -> float:
     """Twice the relative rounding that any step can suffer; infinite where the error analysis does not reach.
 
-    An entry is summed from at most fan_out products of each reader; a constant from one product per entry and step.
+    An entry is summed from at most fan_out products of each reader; a constant from one product per entry and step,
+    and stored offsets were themselves rounded.
     """
-    fan, error, readers = 1, 0.0, dict.fromkeys(network.sizes, 0)
+    fan, roundings, error, readers = 1, 0, 0.0, dict.fromkeys(network.sizes, 0)
     for term in network.terms:
         for source in term.sources:
             readers[source] += 1
         if isinstance(term, Affine):
             fan = max([fan, *(operator.fan_out for operator in term.operators)])
             error = max([error, *(operator.weight_error for operator in term.operators)])
-    count = fan + max(readers.values()) + max(network.sizes.values()) + len(network.terms) + 16
+            roundings = max(roundings, term.roundings)
+    count = fan + max(readers.values()) + max(network.sizes.values()) + len(network.terms) + roundings + 16
     return 2.0 * (gamma_upper(count, FLOAT64) + 2.0 * error)
 
 
@@ -75,6 +77,9 @@ def affine_step(term: Affine, sources: Sequence[Span], kappa: float) -> Step:
             size = size + operator.absolute().forward(magnitude(source))
         if term.offset is not None:
             size = size + np.abs(term.offset)
+        if term.offset_magnitude is not None:
+            # What the offset was summed from may be far larger than the offset, and its error with it.
+            size = size + term.offset_magnitude
     at = None if term.offset is None else np.broadcast_to(term.offset, shape)
     return Step(middle=None, half=None, winners=None, at=at, spread=-kappa * size * SLACK - UNDERFLOW_STEP)
 
@@ -210,7 +215,7 @@ class Backward:
                     base = base + _dots(a, _of(step.at, rows))
                 if isinstance(term, Affine):
                     parts = [_adjoint(operator, a, units) for operator in term.operators]
-                    units = units if all(isinstance(operator, Identity) for operator in term.operators) else None
+                    units = units if _passes_on(term) else None
                 else:
                     assert step.middle is not None and step.half is not None
                     part = a * _of(step.middle, rows) + size * _of(step.half, rows)
@@ -241,6 +246,11 @@ class Backward:
         moved = np.where(length == 0, 0.0, _norms(a) * length) * SLACK
         whole = _dots(a, _of(centre.value, rows)) - _dots(size, _of(room, rows)) * SLACK - moved
         return np.fmax(entries, whole)
+
+
+def _passes_on(term: Affine) -> bool:
+    """Whether coefficients stay what they are: a value that is read twice gets the sum of two."""
+    return len(term.operators) == 1 and isinstance(term.operators[0], Identity)
 
 
 def _of(array: Array, rows: Rows) -> Array:

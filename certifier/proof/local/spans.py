@@ -75,11 +75,14 @@ def centres_of(network: Network, x: Array) -> dict[str, Centre]:
 
 
 def ball_span(x: Array, radii: Array, lower: Array, upper: Array) -> Span:
-    """The input itself: the ball cut with the box [lower, upper] of allowed inputs.  Shapes: x [B, n], radii [B]."""
+    """The input itself: the ball cut with the box [lower, upper] of allowed inputs.  Shapes: x [B, n], radii [B].
+
+    The centre is always inside, for it is what distances are measured from, even where the box leaves it out.
+    """
     reach = np.broadcast_to(radii[:, None], x.shape)
     return Span(
-        lower=np.maximum(np.nextafter(x - reach, -np.inf), lower),
-        upper=np.minimum(np.nextafter(x + reach, np.inf), upper),
+        lower=np.minimum(np.maximum(np.nextafter(x - reach, -np.inf), lower), x),
+        upper=np.maximum(np.minimum(np.nextafter(x + reach, np.inf), upper), x),
         moved=reach,
         length=radii[:, None],
     )
