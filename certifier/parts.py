@@ -115,7 +115,7 @@ def as_rows(array: Array, row_shape: tuple[int, ...], *, field: str) -> Array:
         raise InvalidInput(
             field,
             f"rows of shape {list(own)} are not in the order of the model's {list(row_shape)}; "
-            "declare their layout, or transpose them",
+            "declare it (preprocessing.layout, or --layout), or transpose them",
         )
     if array.shape == row_shape:
         return array.reshape(1, *row_shape)

@@ -112,6 +112,7 @@ EXAMPLES: list[CertifierError] = [
     library.SelfTestFailed("engine agrees", "no"),
     library.NotProved("n"),
     library.StateCorrupted("s"),
+    library.CertificateRefused("proof", "no"),
     ChildLimitReached("memory_bytes", limit=7),
 ]
 
