@@ -103,7 +103,7 @@ def certify(
     network = build_network(graph, limits=limits, cut_head=options.task != "regression")
     box = Box.of(options.input_box, InputParts.of(chosen.inputs))
     task, task_notes = task_of(network, options)
-    calibrating = None
+    calibrating, search_notes = None, list[str]()
     if calibration is not None:
         calibrating = Calibration.read(calibration, task=task, parts=InputParts.of(chosen.inputs), limits=limits)
         options = options.model_copy(update={"calibration": digest})
@@ -125,7 +125,7 @@ def certify(
         begun, share = time.monotonic(), CALIBRATION_SHARE * options.seconds
         weights, note = calibrating.weights(engine.run, bound.constants().pairs, seconds=share)
         wish = replace(wish, weights=weights, seconds=max(wish.seconds - (time.monotonic() - begun), 0.0))
-        task_notes = [*task_notes, note]
+        search_notes = [note]
     climbed = climb(
         network,
         bound,
@@ -165,6 +165,8 @@ def certify(
         ),
         probes,
     )
+    # What was searched for is nobody's to prove again, so only these go into the file.
+    proved_notes = notes_of(network, task_notes, box)
     certificate = Certificate(
         model=ModelDescription(
             name=name,
@@ -186,7 +188,7 @@ def certify(
         arithmetic=execution.document(because),
         self_test=self_test,
         options=options,
-        notes=notes_of(network, task_notes, box),
+        notes=[*proved_notes, *search_notes],
         engine=execution.engine,
         seconds=time.monotonic() - started,
     )
@@ -195,6 +197,7 @@ def certify(
         certificate,
         read,
         constants=constants,
+        notes=proved_notes,
         norms=functools.reduce(operator.or_, [dict(rung.norms) for rung in needed]),
         witnesses={rung.method: rung.witness for rung in needed if rung.witness is not None},
     )

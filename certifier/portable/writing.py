@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from certifier.certificates import Constants
@@ -28,10 +28,13 @@ def portable(
     network: Network,
     *,
     constants: Constants,
+    notes: Sequence[str],
     norms: Mapping[str, float],
     witnesses: Mapping[RungName, Witness],
 ) -> bytes:
-    """The file.  `network` is the one that was read, before ranges were found; `norms` are proved, by digest."""
+    """The file.  `network` is the one that was read, before ranges were found; `norms` are proved, by digest;
+    `notes` are those that a verifier comes to as well.
+    """
     model = certificate.model
     document = PortableCertificate(
         model=CertifiedModelDescription(
@@ -48,7 +51,7 @@ def portable(
             WitnessDescription(method=method, header=dict(witness.header)) for method, witness in witnesses.items()
         ],
         assumptions=list(ASSUMPTIONS),
-        notes=certificate.notes,
+        notes=list(notes),
         versions=versions(),
     )
     return to_bytes(document, evidence.written(constants), list(witnesses.values()))

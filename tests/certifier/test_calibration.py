@@ -17,6 +17,7 @@ from certifier.errors import CertifierError, InvalidInput, ResourceLimitExceeded
 from certifier.limits import Limits
 from certifier.parts import InputParts
 from certifier.search.state import SearchState
+from certifier.verification import verify
 from tests.building import SEAL, Model, single
 
 PARTS = InputParts(names=("x",), shapes=((2, 3),))
@@ -212,3 +213,12 @@ def test_a_check_tells_what_certifying_would_refuse() -> None:
     named = CertifyOptions(calibration="0" * 64)
     (refusal,) = check(data, options=named, limits=Limits()).refusals
     assert refusal.field == "options.calibration"
+
+
+def test_a_calibrated_certificate_file_is_proved_again() -> None:
+    """The note about the search is in the answer and not in the file, which holds what a verifier comes to itself."""
+    data = _model().data()
+    inputs = io.BytesIO()
+    np.save(inputs, np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32))
+    certified = _certified(data, inputs.getvalue(), CertifyOptions(seconds=1))
+    assert verify(certified.portable, data, keys=[], limits=Limits()).options.calibration is not None
