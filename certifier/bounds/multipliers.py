@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 METHOD = "multipliers"
 MAXIMAL_FAMILIES = 512
 """Of one witness: each is proved through the whole network."""
-SLACKS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
+SLACKS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """By how much a precision is lowered so that its proof succeeds in floating point, the least that works."""
 
 
