@@ -74,7 +74,8 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
 
     `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.  Of `limits`,
     `model_bytes` holds for `data` as for the model; after `seconds` no step of the proof is begun.
-    Raises: CertificateRefused at the first step that fails; any other CertifierError where limits are crossed.
+    Raises: CertificateRefused at the first step that fails or comes too late; ResourceLimitExceeded for a file that is
+        too large.
     """
     limits.demand("model_bytes", len(data), "the certificate")
     signer, deadline = None, Deadline(limits)

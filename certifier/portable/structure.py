@@ -28,7 +28,10 @@ class TermDescription(Document):
 
 
 def described(network: Network) -> list[TermDescription]:
-    """The terms in order.  Two networks with equal descriptions have equal terms in the same places."""
+    """The terms in order, with digests of their weights, slopes and constants.
+
+    They tell people and verifiers where two models part ways; what is proved is proved of the model's own terms.
+    """
     return [
         TermDescription(
             output=term.output,
