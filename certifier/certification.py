@@ -42,10 +42,10 @@ from certifier.proof.drifting import NoDrift, drifts
 from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains
 from certifier.ranges import with_ranges
-from certifier.search.attack import probe_inputs, stretch_search
+from certifier.search.attack import stretch_search
 from certifier.search.hints import CarriedVectors
 from certifier.search.state import Seal, SearchState
-from certifier.selftest import Subject, run_self_test
+from certifier.selftest import Subject, probes_for, run_self_test
 from certifier.serving import Decider
 from certifier.tasks import notes_of, task_of, with_loose_pairs
 
@@ -55,9 +55,6 @@ Progress = Callable[[str, float], None]
 INLINE_PAIRS = 64
 CALIBRATION_SHARE = 0.1
 """Of the time for tightening, for evaluating the calibration inputs."""
-PROBES = 8
-PROBE_ELEMENTS = 2**24
-"""Probe rows are fewer where one row's values are so many that eight would take too long."""
 STRETCH_STEPS = (1e-3, 1e-2, 1e-1)
 STRETCH_ITERATIONS = 12
 
@@ -143,8 +140,7 @@ def certify(
 
     progress("searching from below", 0.75)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
-    rows = min(PROBES, max(1, PROBE_ELEMENTS // sum(network.sizes.values())))
-    probes = engine.cast(probe_inputs(box, count=rows, seed=seed))
+    probes = probes_for(network, engine, box, seed=seed)
     lower = stretch_search(
         network, probes, gains, box=box, iterations=STRETCH_ITERATIONS, steps=STRETCH_STEPS, seed=seed
     )
@@ -190,6 +186,7 @@ def certify(
         options=options,
         notes=[*proved_notes, *search_notes],
         engine=execution.engine,
+        execution=execution.description(),
         seconds=time.monotonic() - started,
     )
     needed = climbed.needed()

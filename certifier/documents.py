@@ -243,6 +243,14 @@ class Arithmetic(Document):
     )
 
 
+class EngineDescription(Document):
+    """What computes the answers, with everything that may choose other kernels or another order of sums."""
+
+    name: str
+    options: dict[str, str] = Field(description="Session options that are set, the same for every model.")
+    cpu: list[str] = Field(description="Instruction sets of the machine that ran the self-test.")
+
+
 class SelfTestCheck(Document):
     """One self-test and what it saw."""
 
@@ -282,6 +290,11 @@ class Certificate(Document):
     options: CertifyOptions
     notes: list[str] = Field(description="What was cut off or assumed, in words.")
     engine: str = Field(description="The engine and version that serves the model.")
+    execution: EngineDescription | None = Field(
+        default=None,
+        description="The engine with its options and the machine's instruction sets. Where another one serves the "
+        "model, the self-test runs again when it is loaded, and `arithmetic` of every answer says so.",
+    )
     seconds: float = Field(description="Wall-clock time that certifying took.")
 
 

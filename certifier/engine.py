@@ -12,12 +12,56 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime
+from numpy._core._multiarray_umath import __cpu_features__  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
+from certifier.documents import EngineDescription
 from certifier.errors import UnsupportedModel
 from certifier.graph import Tensor
 
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16}
+
+
+OPTIONS = {
+    # One thread, so that no sum is split by how many there are.
+    "intra_op_num_threads": "1",
+    "inter_op_num_threads": "1",
+    "execution_mode": "sequential",
+    # No fusion: the weights that run are the weights that were bounded.
+    "graph_optimization_level": "disabled",
+    "enable_cpu_mem_arena": "0",
+    "enable_mem_pattern": "0",
+    "session.set_denormal_as_zero": "0",
+    "session.intra_op.allow_spinning": "0",
+    # No products of rounded factors (A3).
+    "mlas.enable_gemm_fastmath_arm64_bfloat16": "0",
+}
+"""Everything about a session that can change what it computes, as certificates name it."""
+
+
+def describe_engine() -> EngineDescription:
+    """The engine that this process would serve with."""
+    return EngineDescription(name=engine_name(), options=dict(OPTIONS), cpu=sorted(_instruction_sets()))
+
+
+def _instruction_sets() -> list[str]:
+    """Those that numpy finds, which looks for the ones that kernels are chosen by."""
+    return [name for name, is_there in __cpu_features__.items() if is_there]
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(OPTIONS["intra_op_num_threads"])
+    options.inter_op_num_threads = int(OPTIONS["inter_op_num_threads"])
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    for key, value in OPTIONS.items():
+        if "." in key:
+            options.add_session_config_entry(key, value)
+    options.log_severity_level = 3
+    return options
 
 
 def engine_name() -> str:
@@ -29,19 +73,12 @@ class Engine:
     """One session over a served model; `run` may be called from several threads."""
 
     def __init__(self, served_model: bytes, source: Tensor) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        # No fusion: the weights that run are the weights that were bounded.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
         if source.dtype not in DTYPES:
             raise UnsupportedModel(f"the engine cannot be fed {source.dtype}")
         self.source = source
         try:
             self._session = onnxruntime.InferenceSession(
-                served_model, sess_options=options, providers=["CPUExecutionProvider"]
+                served_model, sess_options=_session_options(), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises its own family of C++ errors
             raise UnsupportedModel(f"the engine cannot load the model: {error}") from error

@@ -100,7 +100,7 @@ def evaluate(
         radius=_distribution(radii),
         refined=refined / len(inputs),
         lipschitz=certificate.lipschitz,
-        arithmetic=certificate.arithmetic,
+        arithmetic=predictor.arithmetic,
     )
 
 

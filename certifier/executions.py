@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certifier.documents import REAL_ARITHMETIC, Arithmetic, ArithmeticName, AskedArithmetic
-from certifier.engine import engine_name
+from certifier.documents import REAL_ARITHMETIC, Arithmetic, ArithmeticName, AskedArithmetic, EngineDescription
+from certifier.engine import describe_engine, engine_name
 from certifier.flow import Network
 from certifier.terms import PRECISIONS, Precision
 
@@ -47,6 +47,11 @@ class Execution:
     def engine(self) -> str:
         """What computes the answers."""
         return f"numpy {np.__version__}, float64 evaluation" if self.is_evaluated else engine_name()
+
+    def description(self) -> EngineDescription:
+        """What computes the answers in this process, in full."""
+        found = describe_engine()
+        return EngineDescription(name=self.engine, options={} if self.is_evaluated else found.options, cpu=found.cpu)
 
     def document(self, because: str | None) -> Arithmetic:
         """What answers say about it; `because` tells why no radius can be certified."""

@@ -40,6 +40,7 @@ from certifier.proof.rounding import add_upper, div_lower, exact_float64, mul_up
 from certifier.reading.onnx import read_onnx
 from certifier.refinement import Refiner, margin_goals
 from certifier.search.attack import EXACT
+from certifier.selftest import Subject, arithmetic_here
 from certifier.serving import Decider
 from certifier.transforms import InputTransform
 
@@ -74,6 +75,18 @@ class Predictor:
         self._box = Box.of(certificate.options.input_box, self._parts)
         threshold = certificate.options.threshold or 0.5
         self._decider = Decider(task=certificate.task, constants=self._constants, threshold=threshold)
+        subject = Subject(
+            network=self._network,
+            engine=self._engine,
+            decider=self._decider,
+            gains=self._gains,
+            drifts=self._drifts,
+            is_evaluated=self._execution.is_evaluated,
+            box=self._box,
+            lower=certificate.lipschitz.lower,
+            upper=self._constants.upper,
+        )
+        self.arithmetic = arithmetic_here(certificate, self._execution, subject)
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -15,20 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.box import Box
-from certifier.documents import SelfTest, SelfTestCheck
+from certifier.documents import Arithmetic, Certificate, SelfTest, SelfTestCheck
 from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
+from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.network import observable_model
 from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains, enclose, steps
-from certifier.search.attack import EXACT, attack_in_ball
+from certifier.search.attack import EXACT, attack_in_ball, probe_inputs
 from certifier.serving import Decider
 from certifier.terms import PRECISIONS
 
 Floats = NDArray[np.float64]
 ATTACK_STEPS = (1.0, 0.3, 0.1)
 ATTACK_ITERATIONS = 5
+PROBES = 8
+PROBE_ELEMENTS = 2**24
+"""Probe rows are fewer where one row's values are so many that eight would take too long."""
 OBSERVED_PROBES = 2
 LARGEST_ATTACK = 1e6
 """A radius beyond this is attacked only this far, where the arithmetic of the attack still means something."""
@@ -53,6 +57,12 @@ class Subject:
     upper: float
 
 
+def probes_for(network: Network, engine: Engine, box: Box, *, seed: int) -> Floats:
+    """Inputs of the box to test a network with, exact in the engine's type.  Shapes: [B, input_size]."""
+    rows = min(PROBES, max(1, PROBE_ELEMENTS // sum(network.sizes.values())))
+    return engine.cast(probe_inputs(box, count=rows, seed=seed))
+
+
 def run_self_test(subject: Subject, probes: Floats) -> SelfTest:
     """All three tests on `probes` [B, input_size], which the engine's input type must represent exactly.
 
@@ -67,6 +77,23 @@ def run_self_test(subject: Subject, probes: Floats) -> SelfTest:
         if not check.passed:
             raise SelfTestFailed(check.name, check.detail)
     return SelfTest(passed=True, checks=checks)
+
+
+def arithmetic_here(certificate: Certificate, execution: Execution, subject: Subject) -> Arithmetic:
+    """What answers say of their arithmetic: the certificate's word, once what serves here has passed the self-test.
+
+    Raises: SelfTestFailed where the certificate names another engine or machine, and this one fails.
+    """
+    stated, known, here = certificate.arithmetic, certificate.execution, execution.description()
+    if known == here:
+        return stated
+    run_self_test(subject, probes_for(subject.network, subject.engine, subject.box, seed=0))
+    if known is None:
+        other = certificate.engine
+    else:
+        other = "another machine or other options" if known.name == here.name else known.name
+    note = f"Certified with {other}; {here.name} on this machine passed the self-test when the model was loaded."
+    return stated.model_copy(update={"statement": f"{stated.statement} {note}"})
 
 
 def _engine_agrees(subject: Subject, probes: Floats) -> SelfTestCheck:

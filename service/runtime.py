@@ -94,7 +94,7 @@ class Runtime:
             model=version.name,
             version=version.version,
             task=loaded.certificate.task,
-            arithmetic=loaded.certificate.arithmetic,
+            arithmetic=loaded.predictor.arithmetic,
             epsilon=asked.epsilon,
             rows=rows,
         )
@@ -113,7 +113,7 @@ class Runtime:
         answer = Comparisons(
             model=version.name,
             version=version.version,
-            arithmetic=loaded.certificate.arithmetic,
+            arithmetic=loaded.predictor.arithmetic,
             rows=loaded.predictor.compare(x, y),
         )
         return answer.model_dump_json().encode()

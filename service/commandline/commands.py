@@ -314,7 +314,7 @@ def compare(
         answer = Comparisons(
             model=predictor.certificate.model.name,
             version=predictor.certificate.model.version,
-            arithmetic=predictor.certificate.arithmetic,
+            arithmetic=predictor.arithmetic,
             rows=predictor.compare(first, second),
         )
         if json:

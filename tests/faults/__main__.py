@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults import (
+    in_arithmetic,
     in_balls,
     in_bounds,
     in_certificates,
@@ -31,6 +32,7 @@ from tests.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAULTS = (
+    *in_arithmetic.FAULTS,
     *in_balls.FAULTS,
     *in_bounds.FAULTS,
     *in_certificates.FAULTS,

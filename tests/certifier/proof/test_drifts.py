@@ -290,3 +290,42 @@ def test_norms_of_magnitudes_are_bounds_and_tight(operator):
 def test_a_worthless_proposal_makes_the_bound_looser_and_never_wrong(weights):
     operator = dense(np.random.default_rng(3).standard_normal((7, 9)))
     assert magnitude_norm_upper(operator, weights) >= np.linalg.norm(abs(operator.matrix), 2)
+
+
+@pytest.mark.parametrize("sizes", [(7, 5), (10, 11)])
+def test_weights_that_the_engine_computes_itself_are_charged(sizes):
+    """Interpolation: coordinates are rounded in single precision, and so are the weights made of them."""
+    model = Model(2, 4, 4)
+    model.then("Resize", "", "", model.constant([1, 2, *sizes]), mode="linear")
+    generator = np.random.default_rng(0)
+    case = Case(model, "float32")
+    rows = generator.standard_normal((1, 32))
+    fixed, growth = case.at(rows).outputs()
+    points = _ball(generator, rows[0], 1.0)
+    exact, blurred = case.exact(points)
+    error = np.abs(case.engine.run(points) - exact)
+    assert (error <= fixed + growth + blurred).all()
+    # What deviates in the weights is most of what is charged.
+    plain = [part for part in case.drifts.own if (part.gains > 0).any()]
+    assert len(plain) == 1 + 2 and max(float(part.gains.max()) for part in plain[1:]) > float(plain[0].gains.max()) / 8
+
+
+def test_an_activation_pays_for_its_kernel():
+    """Near zero a sigmoid's argument is exact to 2^-34 and its value, a half, is not."""
+    model = Model(200)
+    model.then("Sigmoid")
+    case = Case(model, "float32")
+    rows = single(1e-3 * np.random.default_rng(0).standard_normal((1, 200)))
+    fixed, _ = case.at(rows).outputs()
+    error = np.abs(case.engine.run(rows) - case.exact(rows)[0])
+    assert 2.0**-30 < error.max() <= fixed.max() <= 2.0**-15
+
+
+def test_casting_the_input_is_paid_for():
+    model = Model(200)
+    model.then("Relu")
+    case = Case(model, "float32")
+    rows = 1.0 + np.random.default_rng(0).random((1, 200))
+    whole, _ = case.at(rows).whole()
+    error = np.linalg.norm(case.engine.run(rows) - case.exact(rows)[0])
+    assert whole[0] / 4 <= error <= whole[0]

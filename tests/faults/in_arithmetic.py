@@ -1,0 +1,74 @@
+"""Faults in what a margin pays for the rounding of the execution that serves."""
+
+from __future__ import annotations
+
+from tests.faults.fault import PROOF, Fault
+
+DRIFTS = PROOF + "test_drifts.py"
+ARITHMETIC = "tests/certifier/test_arithmetic.py"
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="rounding inside of a run of affine maps is forgotten",
+        file="certifier/proof/following.py",
+        old="drift=_sum(_times(stretch, source.entered), gathered),",
+        new="drift=_times(stretch, source.entered),",
+        tests=(DRIFTS,),
+    ),
+    Fault(
+        name="the activations' own units are free",
+        file="certifier/proof/following.py",
+        old="return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)",
+        new="return _fresh(drift, growth)",
+        tests=(DRIFTS,),
+    ),
+    Fault(
+        name="casting the input is free",
+        file="certifier/proof/following.py",
+        old="drift[self._position[source.name]] = unit",
+        new="drift[self._position[source.name]] = 0.0",
+        tests=(DRIFTS,),
+    ),
+    Fault(
+        name="weights that the engine computes itself are taken as exact",
+        file="certifier/proof/drifting.py",
+        old="for blur in term.blurs:",
+        new="for blur in ():",
+        tests=(DRIFTS,),
+    ),
+    Fault(
+        name="a pair pays for the rounding of one of its outputs only",
+        file="certifier/proof/drifts.py",
+        old="fixed = add_upper(fixed, fixed[each, label][:, None])",
+        new="fixed = np.asarray(fixed)",
+        tests=(DRIFTS, ARITHMETIC),
+    ),
+    Fault(
+        name="the drift does not grow with the ball",
+        file="certifier/certificates.py",
+        old="return left, strictly_below(left, add_upper(constants, growth))",
+        new="return left, strictly_below(left, constants)",
+        tests=(ARITHMETIC,),
+    ),
+    Fault(
+        name="overflow inside of the ball is not excluded",
+        file="certifier/certificates.py",
+        old="radius = np.where(finite, np.minimum(radii.min(axis=1), room), 0.0)",
+        new="radius = np.where(finite, radii.min(axis=1), 0.0)",
+        tests=(ARITHMETIC,),
+    ),
+    Fault(
+        name="norms of magnitudes are read off one application",
+        file="certifier/proof/magnitudes.py",
+        old="return float(sqrt_upper(np.max(div_upper(sums, w), initial=0.0)))",
+        new="return float(np.linalg.norm(image) / np.linalg.norm(w))",
+        tests=(DRIFTS,),
+    ),
+    Fault(
+        name="differences of served answers are bounded as if nothing were rounded",
+        file="certifier/prediction.py",
+        old="rounding = add_upper(self._rounding(first), self._rounding(second))",
+        new="rounding = np.zeros_like(outputs[0])",
+        tests=(ARITHMETIC,),
+    ),
+)
