@@ -112,7 +112,7 @@ def examine(path: Path, options: CertifyOptions) -> Outcome:
             limits=Limits(),
             state=SearchState(),
             seal=SEAL,
-            progress=lambda stage, share: None,
+            progress=lambda news: None,
         )
     except CertifierError as error:
         return Outcome(seconds=time.perf_counter() - started, code=error.code, refusal=str(error))

@@ -49,7 +49,7 @@ def certify_file(path: Path, architecture: Architecture) -> Cost:
         limits=Limits(),
         state=SearchState(),
         seal=Seal(SEAL_KEY),
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )
     return Cost(
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -23,6 +23,7 @@ from benchmarks.peers import Chain, Peer, conic, eclipse, form_of_model, norms
 from benchmarks.tables import markdown
 from certifier.bounds.joint import JointForm, Slopes, Step
 from certifier.bounds.multipliers import check_family
+from certifier.limits import Budget
 from certifier.proof.multipliers import LinearMap
 from certifier.tightening.multipliers import Searching
 
@@ -64,7 +65,7 @@ def proved(form: JointForm, seconds: float) -> Peer:
     searching = Searching(form, weights=weights, classes=False, kept={}, progress=lambda name: None)
     found = [
         check_family(form, searching.witness(), family).upper
-        for family in searching.families(seconds, cost=lambda: 0.0, is_worthwhile=lambda: False)
+        for family in searching.families(Budget.of(seconds), cost=lambda: 0.0, is_worthwhile=lambda: False)
     ]
     return Peer(whole=min(found), mean_pair=None, seconds=time.perf_counter() - started)
 

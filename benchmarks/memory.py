@@ -50,7 +50,7 @@ def certify_file(path: Path) -> Cost:
         limits=Limits(),
         state=SearchState(),
         seal=Seal(SEAL_KEY),
-        progress=lambda stage, share: reached.append((stage, time.perf_counter() - started)),
+        progress=lambda news: reached.append((news.stage, time.perf_counter() - started)),
     )
     seconds = time.perf_counter() - started
     bound = certified.certificate.lipschitz

@@ -64,7 +64,7 @@ def main() -> None:
         begun = time.process_time()
         certified = certify(
             model, name="gloro", version=1, options=options, limits=Limits(), state=SearchState(), seal=SEAL,
-            progress=lambda stage, share: None, calibration=inputs,
+            progress=lambda news: None, calibration=inputs,
         )  # fmt: skip
         spent = time.process_time() - begun
         predictor = Predictor(

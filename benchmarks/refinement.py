@@ -197,7 +197,7 @@ def measured(case: Case) -> list[object]:
     options = CertifyOptions(arithmetic="real", seconds=10.0, preprocessing=case.preprocessing)
     certified = certify(
         data, name="model", version=1, options=options, limits=Limits(), state=SearchState(), seal=SEAL,
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )  # fmt: skip
     predictor = Predictor(
         certificate=certified.certificate, served_model=certified.served_model, constants=certified.constants

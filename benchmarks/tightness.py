@@ -45,7 +45,7 @@ def _measured(path: Path, seconds: float) -> dict[str, object]:
             limits=Limits(),
             state=SearchState(),
             seal=SEAL,
-            progress=lambda stage, share: None,
+            progress=lambda news: None,
         )
     except CertifierError as error:
         return {"refused": str(error)}

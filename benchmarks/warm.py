@@ -75,7 +75,7 @@ def certify_once(model: bytes, state: SearchState) -> Run:
         limits=Limits(),
         state=state,
         seal=SEAL,
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )
     seconds = time.perf_counter() - started
     layers = certified.certificate.layers

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from certifier.errors import CertifierError
     from certifier.limits import Limits
     from certifier.prediction import Predictor
+    from certifier.progress import Progress
     from certifier.rules.registry import support as operators_table
     from certifier.search.state import Seal, SearchState
     from certifier.verification import Verification, verify
@@ -33,6 +34,7 @@ __all__ = [
     "ModelCheck",
     "Predictor",
     "Preprocessing",
+    "Progress",
     "Seal",
     "SearchState",
     "Verification",
@@ -49,6 +51,7 @@ _HOMES = {
     "errors": ("CertifierError",),
     "limits": ("Limits",),
     "prediction": ("Predictor",),
+    "progress": ("Progress",),
     "search.state": ("Seal", "SearchState"),
     "verification": ("Verification", "verify"),
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from certifier.documents import Task
 from certifier.errors import InvalidInput
-from certifier.limits import Limits
+from certifier.limits import Budget, Limits
 from certifier.parts import InputParts, as_rows
 
 Floats = NDArray[np.float64]
@@ -78,21 +77,20 @@ class Calibration:
         return cls(rows=rows)
 
     def weights(
-        self, run: Callable[[Floats], Floats], constants: Floats | None, *, seconds: float
+        self, run: Callable[[Floats], Floats], constants: Floats | None, *, budget: Budget
     ) -> tuple[Floats, str]:
         """How much each pair of classes matters, and in words what that rests on.
 
-        `run` gives the logits of rows; as many are asked for as the time allows, at least one, from all over the file.
+        `run` gives the logits of rows; as many are asked for as the budget allows, at least one, from all over it.
         Shapes: constants [c, c], any that are known -> [c, c].
         """
-        deadline = time.monotonic() + seconds
         count = min(len(self.rows), MAXIMAL_ROWS)
         chosen = np.linspace(0, len(self.rows) - 1, count).astype(np.intp)
         logits: list[Floats] = []
         # Shuffled, so that what time cuts off is as mixed as what it leaves.
         for position in np.random.default_rng(0).permutation(chosen):
             logits.append(run(self.rows[position : position + 1])[0])
-            if time.monotonic() >= deadline:
+            if budget.left() <= 0:
                 break
         note = (
             f"the search favoured the pairs of classes that {len(logits)} of the {len(self.rows)} calibration inputs "

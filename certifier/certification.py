@@ -32,12 +32,13 @@ from certifier.errors import NotProved
 from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.ladder import Climb, Wish, climb
-from certifier.limits import Limits
+from certifier.limits import Budget, Limits
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.packing import pack_constants
 from certifier.parts import InputParts
 from certifier.portable.writing import portable
+from certifier.progress import SEARCH_BEGINS, SEARCH_ENDS, Report, Telling
 from certifier.proof.drifting import NoDrift, drifts
 from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains
@@ -49,10 +50,9 @@ from certifier.selftest import Subject, probes_for, run_self_test
 from certifier.serving import Decider
 from certifier.tasks import notes_of, task_of, with_loose_pairs
 
-Progress = Callable[[str, float], None]
-"""Called with a stage in words and the share of the work done, in [0, 1]."""
-
 INLINE_PAIRS = 64
+SEARCH_SHARE = 2 / 3
+"""Of the time for all of a certification; the rest is for proofs and tests."""
 CALIBRATION_SHARE = 0.1
 """Of the time for tightening, for evaluating the calibration inputs."""
 STRETCH_STEPS = (1e-3, 1e-2, 1e-1)
@@ -83,17 +83,20 @@ def certify(
     limits: Limits,
     state: SearchState,
     seal: Seal,
-    progress: Progress,
+    progress: Report,
     calibration: bytes | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> CertifiedModel:
     """Certify an uploaded model.
 
     `calibration` is a `.npy` file of inputs, in the units of callers: the search favours the pairs of classes that they
-    come near.  It decides where time is spent and nothing else.
+    come near.  It decides where time is spent and nothing else.  Once `is_cancelled` the search ends with its next
+    step, and what is proved by then is certified.
     Raises: any CertifierError; nothing is certified then.
     """
     started = time.monotonic()
-    progress("reading the model", 0.0)
+    telling = Telling(progress)
+    telling.stage("reading the model", 0.0)
     digest = calibration_digest(calibration, options.calibration)
     chosen = choose(data, options=options, limits=limits)
     graph = chosen.graph
@@ -107,21 +110,24 @@ def certify(
     served = served_model(network)
     engine = Engine(served, network.input)
 
-    progress("bounding the layers", 0.1)
+    telling.stage("bounding the layers", 0.1)
     norms = Norms(
         state=state,
         seal=seal,
         carried=CarriedVectors(graph.constants),
-        progress=lambda layer: progress(f"bounding layer {layer}", 0.1),
+        progress=lambda layer: telling.step(f"bounding layer {layer}"),
     )
     read, network = network, with_ranges(network, box, norms.norm_upper)
     bound = ProductBound(network, norms)
-    wish = Wish(method=options.method, seconds=options.seconds, classes=task == "classification", weights=None)
+    seconds = min(options.seconds, max(SEARCH_SHARE * limits.seconds - (time.monotonic() - started), 0.0))
+    telling.search("tightening", seconds)
+    budget = Budget(seconds, is_cancelled=is_cancelled, on_look=telling.look)
+    wish = Wish(method=options.method, budget=budget, classes=task == "classification", weights=None)
     if calibrating is not None and options.method != "product":
-        progress("calibrating", 0.25)
-        begun, share = time.monotonic(), CALIBRATION_SHARE * options.seconds
-        weights, note = calibrating.weights(engine.run, bound.constants().pairs, seconds=share)
-        wish = replace(wish, weights=weights, seconds=max(wish.seconds - (time.monotonic() - begun), 0.0))
+        telling.stage("calibrating", SEARCH_BEGINS)
+        part = budget.part(CALIBRATION_SHARE * seconds)
+        weights, note = calibrating.weights(engine.run, bound.constants().pairs, budget=part)
+        wish = replace(wish, weights=weights)
         search_notes = [note]
     climbed = climb(
         network,
@@ -129,8 +135,9 @@ def certify(
         wish=wish,
         fresh_norms=lambda: Norms(state=SearchState(), seal=seal, carried=CarriedVectors({}), progress=_unreported),
         kept=state.multipliers,
-        progress=lambda step: progress(f"tightening: {step}", 0.3),
+        telling=telling,
     )
+    search_notes += _ending(budget, limits, is_shortened=seconds < options.seconds)
     constants = climbed.constants
     if task == "classification" and constants.pairs is None:
         constants = with_loose_pairs(constants, network.output_size)
@@ -138,14 +145,14 @@ def certify(
     execution = Execution.of(options.arithmetic, network)
     drifting, because = _drifts(network, execution, gains, norms)
 
-    progress("searching from below", 0.75)
+    telling.stage("searching from below", SEARCH_ENDS)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
     probes = probes_for(network, engine, box, seed=seed)
     lower = stretch_search(
         network, probes, gains, box=box, iterations=STRETCH_ITERATIONS, steps=STRETCH_STEPS, seed=seed
     )
 
-    progress("testing the result", 0.85)
+    telling.stage("testing the result", 0.85)
     decider = Decider(task=task, constants=constants, threshold=options.threshold or 0.5)
     self_test = run_self_test(
         Subject(
@@ -198,7 +205,7 @@ def certify(
         norms=functools.reduce(operator.or_, [dict(rung.norms) for rung in needed]),
         witnesses={rung.method: rung.witness for rung in needed if rung.witness is not None},
     )
-    progress("done", 1.0)
+    telling.stage("done", 1.0)
     return CertifiedModel(
         certificate=certificate,
         served_model=served,
@@ -223,6 +230,15 @@ def _drifts(network: Network, execution: Execution, gains: Gains, norms: Norms) 
     except (NoDrift, NotProved) as error:
         return None, str(error)
     return drifting, None
+
+
+def _ending(budget: Budget, limits: Limits, *, is_shortened: bool) -> list[str]:
+    """Why the search ended before the time that was asked for, in words."""
+    if budget.is_cut:
+        return ["search cancelled: the constants are the best that were proved by then"]
+    if is_shortened and budget.left() <= 0:
+        return [f"search shortened: a certification may take {limits.seconds:g} seconds, of which it gets two thirds"]
+    return []
 
 
 def _winner(climbed: Climb) -> RungName:

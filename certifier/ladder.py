@@ -23,7 +23,9 @@ from certifier.documents import Method, RungName
 from certifier.errors import NotProved
 from certifier.flow import Network
 from certifier.frequencies import method as frequency
+from certifier.limits import Budget
 from certifier.norms import Norms
+from certifier.progress import Telling
 from certifier.terms import Affine
 from certifier.tightening.frequency import search as search_frequencies
 from certifier.tightening.multipliers import Searching
@@ -83,13 +85,15 @@ class Climb:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Wish:
-    """What to spend on tightness: the method, the seconds of search, and which pairs matter how much.
+    """What to spend on tightness: the method, the time for searching, and which pairs matter how much.
 
     Shapes: weights [c, c], symmetric, or None for all alike.
     """
 
     method: Method
-    seconds: float
+    budget: Budget
+    """Where the search is called off, methods that have not begun are left out, and the one that runs proves what it
+    found."""
     classes: bool
     weights: Floats | None
 
@@ -101,7 +105,7 @@ def climb(
     wish: Wish,
     fresh_norms: Callable[[], Norms],
     kept: Mapping[str, Floats],
-    progress: Callable[[str], None],
+    telling: Telling,
 ) -> Climb:
     """The best constants that the wished rungs prove.  `fresh_norms` proves norms that are not to be reported.
 
@@ -110,16 +114,18 @@ def climb(
     started = time.monotonic()
     constants = product.constants()
     rungs = [Rung(method="product", constants=constants, seconds=time.monotonic() - started, reason=None)]
-    climber = _Climber(network, product, wish, fresh_norms, kept, progress, started + wish.seconds)
+    telling.proved(constants)
+    climber = _Climber(network, product, wish, fresh_norms, kept, telling)
     for name in RUNGS[wish.method][1:]:
         begun = time.monotonic()
         reason = climber.obstacle(name)
         rung = Rung(method=name, constants=None, seconds=0.0, reason=reason)
         if reason is None:
-            progress(name)
+            telling.method(name, name)
             try:
                 rung = climber.climbed(name, constants)
                 constants = constants if rung.constants is None else tighter(constants, rung.constants)
+                telling.proved(constants)
             except NotProved as error:
                 rung = replace(rung, reason=str(error))
         rungs.append(replace(rung, seconds=time.monotonic() - begun))
@@ -132,19 +138,21 @@ def climb(
 
 @dataclass(eq=False)
 class _Climber:
-    """What the rungs share: the network, what is wished for, and the time until which to search."""
+    """What the rungs share: the network, and what is wished for."""
 
     network: Network
     product: ProductBound
     wish: Wish
     fresh_norms: Callable[[], Norms]
     kept: Mapping[str, Floats]
-    progress: Callable[[str], None]
-    deadline: float
+    telling: Telling
     parameters: Mapping[str, Floats] = field(default_factory=dict)
 
     def obstacle(self, name: RungName) -> str | None:
         """Why a rung cannot be climbed; None if it can be tried."""
+        self.wish.budget.left()
+        if self.wish.budget.is_cut:
+            return "the search was cancelled before"
         if all(isinstance(term, Affine) for term in self.network.terms):
             return "the network is affine: its norm is exact already"
         return frequency.covers(self.network) if name == "frequency" else obstacle(self.network)
@@ -155,7 +163,7 @@ class _Climber:
         Raises: NotProved.
         """
         rung = Rung(method=name, constants=None, seconds=0.0, reason=None)
-        left = max(self.deadline - time.monotonic(), 0.0)
+        budget = self.wish.budget
         if name == "loop_transform":
             bound = ProductBound(loop_transformed(self.network), self.fresh_norms(), expand_always=True)
             constants = bound.constants()
@@ -163,11 +171,11 @@ class _Climber:
             nothing = Witness(method=name, header={}, arrays={})
             return replace(rung, constants=constants, witness=nothing, norms=bound.norms.leaves())
         if name == "frequency":
-            witness = search_frequencies(self.network, self.product, seconds=left, weights=self.wish.weights)
+            witness = search_frequencies(self.network, self.product, budget=budget, weights=self.wish.weights)
             proved = frequency.check(self.network, witness, self.product.norms)
             return replace(rung, constants=proved, witness=witness)
         form = joint_form(self.network, self.product.lipschitz_upper)
-        proved, witness, self.parameters = _by_multipliers(form, known, self.wish, left, self.kept, self.progress)
+        proved, witness, self.parameters = _by_multipliers(form, known, self.wish, self.kept, self.telling)
         return replace(rung, constants=proved, witness=witness)
 
 
@@ -175,14 +183,19 @@ def _by_multipliers(
     form: JointForm,
     known: Constants,
     wish: Wish,
-    seconds: float,
     kept: Mapping[str, Floats],
-    progress: Callable[[str], None],
+    telling: Telling,
 ) -> tuple[Constants, Witness, Mapping[str, Floats]]:
-    """Families of multipliers within the time, each proved at once and dropped where it gains nothing."""
+    """Families of multipliers within the budget, each proved at once and dropped where it gains nothing."""
     count = len(form.readout.matrix)
     weights = np.ones((count, count)) if wish.weights is None else wish.weights
-    searching = Searching(form, weights=weights, classes=wish.classes, kept=kept, progress=progress)
+    searching = Searching(
+        form,
+        weights=weights,
+        classes=wish.classes,
+        kept=kept,
+        progress=lambda family: telling.method(multipliers.METHOD, family),
+    )
     best: Constants | None = None
     proving = [0.0]
 
@@ -190,7 +203,7 @@ def _by_multipliers(
         """Pair by pair there is little to gain where all pairs together gained next to nothing."""
         return best is not None and _improves(tighter(best, known), known, by=1e-3)
 
-    for family in searching.families(seconds, cost=lambda: proving[0], is_worthwhile=is_worthwhile):
+    for family in searching.families(wish.budget, cost=lambda: proving[0], is_worthwhile=is_worthwhile):
         begun = time.monotonic()
         try:
             proved = multipliers.check_family(form, searching.witness(), family)
@@ -203,6 +216,7 @@ def _by_multipliers(
         if best is not None and not _improves(merged, best):
             searching.forget(family)
         best = merged
+        telling.proved(tighter(best, known))
     if best is None:
         raise NotProved("no family of multipliers could be found and proved within the time")
     return best, searching.witness(), searching.parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from certifier.errors import ResourceLimitExceeded
@@ -49,3 +50,36 @@ class Deadline:
         Raises: ResourceLimitExceeded.
         """
         self._limits.demand("seconds", time.monotonic() - self._started, where)
+
+
+class Budget:
+    """Seconds of search from now on, all gone at once when the caller calls the search off.
+
+    A search looks at it between its steps, none of which is broken off; `on_look` hears of every look.
+    """
+
+    def __init__(self, seconds: float, *, is_cancelled: Callable[[], bool], on_look: Callable[[], None]) -> None:
+        self._seconds, self._ending = seconds, time.monotonic() + seconds
+        self._is_cancelled, self._on_look = is_cancelled, on_look
+        self.is_cut = False
+        """Whether a look found that the search was called off."""
+
+    @classmethod
+    def of(cls, seconds: float) -> Budget:
+        """One that nobody calls off."""
+        return cls(seconds, is_cancelled=lambda: False, on_look=lambda: None)
+
+    def left(self) -> float:
+        """Seconds left, 0 once they are spent or the search is called off."""
+        self._on_look()
+        self.is_cut = self.is_cut or self._is_cancelled()
+        return 0.0 if self.is_cut else max(self._ending - time.monotonic(), 0.0)
+
+    def spent(self) -> float:
+        """The share that is gone, in [0, 1]."""
+        left = self.left()
+        return 1.0 - left / self._seconds if left > 0 else 1.0
+
+    def part(self, seconds: float) -> Budget:
+        """At most that many of the seconds that are left; they end with the whole."""
+        return Budget(seconds, is_cancelled=lambda: self.left() <= 0, on_look=lambda: None)

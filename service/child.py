@@ -81,7 +81,7 @@ def certify_folder(job: CertifyJob) -> None:
         limits=job.limits,
         state=_kept_state(job.folder / STATE),
         seal=job.seal,
-        progress=_unreported,
+        progress=lambda news: None,
         calibration=_calibration(job.folder),
     )
     (job.folder / SERVED).write_bytes(certified.served_model)

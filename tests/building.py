@@ -190,7 +190,7 @@ def certify_bytes(
         limits=limits or Limits(),
         state=state or SearchState(),
         seal=seal,
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )
 
 

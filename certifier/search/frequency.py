@@ -7,8 +7,7 @@ kept.  PyTorch is imported when a search starts: proofs and their checks do with
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.errors import NotProved
+from certifier.limits import Budget
 from certifier.proof.frequency.steps import Segment
 
 if TYPE_CHECKING:
@@ -49,10 +49,8 @@ class Wish:
     start: Mapping[str, NDArray[np.float64]]
 
 
-def descend(
-    segments: Sequence[Segment], *, numbers: int, wish: Wish, seconds: float, progress: Callable[[float], None]
-) -> Found:
-    """The best multipliers found in about `seconds`.
+def descend(segments: Sequence[Segment], *, numbers: int, wish: Wish, budget: Budget) -> Found:
+    """The best multipliers found within the budget.
 
     `numbers` is the size of the largest stack of matrices.
     """
@@ -60,7 +58,6 @@ def descend(
 
     from certifier.search.recursion import Recursion, thin_sizes
 
-    deadline = time.monotonic() + seconds
     device = "cuda" if torch.cuda.is_available() else "cpu"
     whole = Recursion(segments, weights=wish.weights, thinned=False, device=device)
     try:
@@ -69,14 +66,14 @@ def descend(
     except (FloatingPointError, RuntimeError) as error:
         raise NotProved(f"the search cannot begin: {error}") from error
     if numbers <= WHOLE_NUMBERS or all(thin_sizes(segment) == segment.sizes for segment in segments):
-        return _adam(whole, best, deadline, progress)
+        return _adam(whole, best, budget)
     thin = Recursion(segments, weights=wish.weights, thinned=True, device=device)
     try:
         thin.begin_at(wish.start)
         first = _found(thin, 0)
     except (FloatingPointError, RuntimeError):
         return best
-    found = _adam(thin, first, deadline, progress)
+    found = _adam(thin, first, budget)
     try:
         with torch.no_grad():
             for mine, theirs in zip(whole.every, thin.every, strict=True):
@@ -98,17 +95,16 @@ def _found(recursion: Recursion, iterations: int) -> Found:
     return Found(arrays=plain, estimate=float(loss.detach()), iterations=iterations)
 
 
-def _adam(recursion: Recursion, best: Found, deadline: float, progress: Callable[[float], None]) -> Found:
+def _adam(recursion: Recursion, best: Found, budget: Budget) -> Found:
     """The best point seen; the rate falls to a hundredth along a cosine, as time or steps run out."""
     if not recursion.every:
         return best
     optimiser = _Adam(recursion.every)
-    began, done = time.monotonic(), 0
+    done, begun = 0, budget.left()
     for done in range(ITERATIONS):
-        share = max(done / ITERATIONS, (time.monotonic() - began) / max(deadline - began, 1e-9))
+        share = max(done / ITERATIONS, 1 - budget.left() / max(begun, 1e-9))
         if share >= 1:
             break
-        progress(share)
         try:
             loss, arrays = recursion.evaluate()
         except (FloatingPointError, RuntimeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from certifier.bounds.joint import JointForm, Slopes, Step
 from certifier.bounds.multipliers import MAXIMAL_FAMILIES, METHOD
+from certifier.limits import Budget
 from certifier.search.multipliers.arrays import best_arrays
 from certifier.search.multipliers.descent import Found, Parameters, search
 from certifier.search.multipliers.objectives import Objective, outputs, pairs, whole
@@ -30,7 +30,7 @@ ONE_THREAD = 1024
 
 
 class Searching:
-    """The search for families of multipliers within a time: for all pairs, for the whole, then pair by pair."""
+    """The search for families of multipliers within a budget: for all pairs, for the whole, then pair by pair."""
 
     def __init__(
         self,
@@ -57,13 +57,12 @@ class Searching:
         self.iterations: dict[str, int] = {}
 
     def families(
-        self, seconds: float, *, cost: Callable[[], float], is_worthwhile: Callable[[], bool]
+        self, budget: Budget, *, cost: Callable[[], float], is_worthwhile: Callable[[], bool]
     ) -> Iterator[str]:
-        """Find family after family until the time is spent, yielding the name of each.
+        """Find family after family until the budget is spent, yielding the name of each.
 
         `cost` is that of a proof in seconds; `is_worthwhile` decides whether single pairs get families of their own.
         """
-        deadline = time.monotonic() + seconds
         # Pairs gain more from multipliers of their own than from better common ones, so time is left for them.
         single = self.classes and self.count > 2
         shares: list[tuple[str, Objective, float]] = [("whole", whole(), 1.0)]
@@ -72,22 +71,22 @@ class Searching:
             shares = [("pairs" if self.classes else "outputs", common, 0.6), ("whole", whole(), 0.8)]
         first: Found | None = None
         for name, objective, share in shares:
-            left = deadline - time.monotonic() - cost()
+            left = budget.left() - cost()
             if first is not None and left <= 0:
                 return
-            found = self._find(name, objective, max(left * share, 0.0), None, thorough=not single)
+            found = self._find(name, objective, budget.part(max(left * share, 0.0)), None, thorough=not single)
             first = first or found
             if found is not None:
                 yield name
         if first is None or not single or not is_worthwhile():
             return
         for t, j in self._important_pairs():
-            left = deadline - time.monotonic() - cost()
+            left = budget.left() - cost()
             if left <= 0 or len(self.iterations) >= MAXIMAL_FAMILIES:
                 return
             alone = np.zeros_like(self.weights)
             alone[t, j] = alone[j, t] = 1.0
-            if self._find_pair(f"pair {t} {j}", pairs(alone), left, first.parameters):
+            if self._find_pair(f"pair {t} {j}", pairs(alone), budget.part(left), first.parameters):
                 yield f"pair {t} {j}"
 
     def witness(self) -> Witness:
@@ -106,7 +105,7 @@ class Searching:
         return [(int(first[each]), int(second[each])) for each in order if self.weights[first[each], second[each]] > 0]
 
     def _find(
-        self, name: str, objective: Objective, seconds: float, warm: Parameters | None, *, thorough: bool
+        self, name: str, objective: Objective, budget: Budget, warm: Parameters | None, *, thorough: bool
     ) -> Found | None:
         self.progress(name)
         kept = [self.kept.get(f"{name}/{position}") for position in range(len(self.recursion.chain.stages))]
@@ -114,35 +113,25 @@ class Searching:
         if len(usable) == len(kept):
             warm = usable
         with threadpool_limits(self.threads):
-            found = search(
-                self.recursion, objective, seconds=seconds, rate=RATE, warm=warm, thorough=thorough, progress=None
-            )
+            found = search(self.recursion, objective, budget=budget, rate=RATE, warm=warm, thorough=thorough)
         if found is not None:
             self._keep(name, found)
             for position, point in enumerate(found.parameters):
                 self.parameters[f"{name}/{position}"] = point
         return found
 
-    def _find_pair(self, name: str, objective: Objective, seconds: float, warm: Parameters) -> bool:
+    def _find_pair(self, name: str, objective: Objective, budget: Budget, warm: Parameters) -> bool:
         """Whether a family for one pair was found: by descent from the point for all, and polished.
 
         Nothing of it is kept for another search: that point is near, and there may be thousands of pairs.
         """
         self.progress(name)
-        deadline = time.monotonic() + seconds
+        descending = budget.part(DESCENT * budget.left())
         with threadpool_limits(self.threads):
-            found = search(
-                self.recursion,
-                objective,
-                seconds=DESCENT * seconds,
-                rate=RATE,
-                warm=warm,
-                thorough=False,
-                progress=None,
-            )
+            found = search(self.recursion, objective, budget=descending, rate=RATE, warm=warm, thorough=False)
             if found is None:
                 return False
-            self._keep(name, self.polishing.polish(found, objective, seconds=deadline - time.monotonic()))
+            self._keep(name, self.polishing.polish(found, objective, budget=budget))
         return True
 
     def _keep(self, name: str, found: Found) -> None:

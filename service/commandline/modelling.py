@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import sys
@@ -14,10 +15,12 @@ from certifier.documents import CertifyOptions, ModelCheck
 from certifier.limits import Limits
 from certifier.portable.envelope import read_keys
 from certifier.prediction import Predictor
+from certifier.progress import Progress
 from certifier.search.state import SearchState
 from certifier.verification import Verification, verify
 from service.commandline.failures import misuse
 from service.commandline.folder import StateFolder, unkept_seal
+from service.commandline.interruption import first_ends_the_search
 from service.commandline.output import stages, warn
 from service.uploads import default_name
 
@@ -34,12 +37,20 @@ def certify_file(
 
     Raises: CertifierError; typer.BadParameter if a file cannot be opened.
     """
-    limits = Limits()
+    # Nobody has to wait for a command longer than he likes.
+    limits = Limits(seconds=math.inf)
     data = read_model_file(model, limits)
     inputs = None if calibration is None else _read_calibration(calibration, limits)
     name = default_name("" if model == STDIN else Path(model).name, hashlib.sha256(data).hexdigest())
     kept = None if state is None else _open(state)
-    with stages("reading the model") as progress:
+    latest: Progress | None = None
+    with stages("reading the model") as show, first_ends_the_search(lambda: _is_searching(latest)) as is_cancelled:
+
+        def tell(news: Progress) -> None:
+            nonlocal latest
+            latest = news
+            show(news)
+
         certified = certify(
             data,
             name=name,
@@ -48,8 +59,9 @@ def certify_file(
             limits=limits,
             state=SearchState() if kept is None else kept.read(name),
             seal=unkept_seal() if kept is None else kept.seal(),
-            progress=progress,
+            progress=tell,
             calibration=inputs,
+            is_cancelled=is_cancelled,
         )
     if kept is not None:
         try:
@@ -57,6 +69,10 @@ def certify_file(
         except OSError as error:
             warn(f"the search state is not kept: {error}")
     return certified
+
+
+def _is_searching(latest: Progress | None) -> bool:
+    return latest is not None and latest.method is not None
 
 
 def check_file(model: str, *, options: CertifyOptions) -> ModelCheck:

@@ -6,9 +6,14 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from certifier.progress import Progress
 
 PLAIN_WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
@@ -65,14 +70,15 @@ def standard_output() -> Console:
 
 
 @contextmanager
-def stages(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for work that tells its stage in words and the share that is done."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with _progress(*columns) as progress:
-        task = progress.add_task(title, total=1.0)
+def stages(title: str) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar for a certification: its stage, the share that is done, and the best bound that is proved."""
+    shown = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with _bars(*shown, TextColumn("{task.fields[bound]}")) as bar:
+        task = bar.add_task(title, total=1.0, bound="")
 
-        def update(stage: str, share: float) -> None:
-            progress.update(task, description=single_line(stage), completed=share)
+        def update(news: Progress) -> None:
+            bound = "" if news.lipschitz_upper is None else f"L ≤ {news.lipschitz_upper:.5g}"
+            bar.update(task, description=single_line(news.stage), completed=news.share, bound=bound)
 
         yield update
 
@@ -80,18 +86,18 @@ def stages(title: str) -> Iterator[Callable[[str, float], None]]:
 @contextmanager
 def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar for rows, of which `total` are to be done."""
-    with _progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
-        task = progress.add_task(title, total=total)
+    with _bars(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task(title, total=total)
 
         def update(done: int) -> None:
-            progress.update(task, completed=done)
+            bar.update(task, completed=done)
 
         yield update
 
 
-def _progress(*columns: TextColumn | BarColumn | SpinnerColumn | MofNCompleteColumn | TimeElapsedColumn) -> Progress:
+def _bars(*columns: ProgressColumn) -> Bars:
     watched = sys.stderr is not None and sys.stderr.isatty()
-    return Progress(*columns, console=_standard_error(), transient=True, disable=not watched)
+    return Bars(*columns, console=_standard_error(), transient=True, disable=not watched)
 
 
 def _standard_error() -> Console:

@@ -14,7 +14,7 @@ from certifier.certification import CertifiedModel, certify
 from certifier.checking import check
 from certifier.documents import CertifyOptions
 from certifier.errors import CertifierError, InvalidInput, ResourceLimitExceeded
-from certifier.limits import Limits
+from certifier.limits import Budget, Limits
 from certifier.parts import InputParts
 from certifier.search.state import SearchState
 from certifier.verification import verify
@@ -148,7 +148,7 @@ def _certified(data: bytes, calibration: bytes | None, options: CertifyOptions) 
         limits=Limits(),
         state=SearchState(),
         seal=SEAL,
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
         calibration=calibration,
     )
 
@@ -187,7 +187,7 @@ def test_a_pair_that_matters_gets_the_smaller_constant() -> None:
         network, product = bounded(model)
         form = joint_form(network, product.lipschitz_upper)
         searching = Searching(form, weights=weights, classes=True, kept={}, progress=lambda step: None)
-        family = next(searching.families(2.0, cost=lambda: 0.0, is_worthwhile=lambda: False))
+        family = next(searching.families(Budget.of(2.0), cost=lambda: 0.0, is_worthwhile=lambda: False))
         proved = check_family(form, searching.witness(), family).pairs
         assert family == "pairs" and proved is not None
         return proved

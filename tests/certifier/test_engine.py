@@ -22,7 +22,7 @@ sys.meta_path.insert(0, Watcher())
 from certifier import CertifyOptions, Limits, Seal, SearchState, certify
 data = open(sys.argv[1], "rb").read()
 certify(data, name="m", version=1, options=CertifyOptions(), limits=Limits(), state=SearchState(),
-        seal=Seal(bytes(32)), progress=lambda stage, share: None)
+        seal=Seal(bytes(32)), progress=lambda news: None)
 links = [os.readlink(f"/proc/self/fd/{entry}") for entry in os.listdir("/proc/self/fd") if
          os.path.islink(f"/proc/self/fd/{entry}")]
 print("sockets", sum(link.startswith("socket:") for link in links))

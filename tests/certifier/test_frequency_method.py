@@ -12,6 +12,7 @@ from certifier.bounds.product import ProductBound
 from certifier.certificates import Constants
 from certifier.errors import NotProved
 from certifier.frequencies.method import check, covers
+from certifier.limits import Budget
 from certifier.search import frequency as descent
 from certifier.tightening.frequency import search
 from certifier.witness import Witness
@@ -35,7 +36,7 @@ def proved(model: Model) -> tuple[Constants, Constants, Witness]:
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     assert covers(network) is None
-    witness = search(network, product, seconds=SECONDS)
+    witness = search(network, product, budget=Budget.of(SECONDS))
     return product.constants(), check(network, witness, norms), witness
 
 
@@ -70,7 +71,7 @@ def test_no_secant_of_a_random_network_exceeds_its_constants(drawn):
     if covers(network) is not None:
         return
     product = ProductBound(network, norms)
-    constants = check(network, search(network, product, seconds=SECONDS), norms)
+    constants = check(network, search(network, product, budget=Budget.of(SECONDS)), norms)
     rough = {operator for operator, *_ in model.nodes} & {"HardSwish", "Gelu", "Erf"}
     points = np.random.default_rng(seed).standard_normal((2, network.input_size))
     no_secant_exceeds(model.reference(), constants, points, 1e-6 if rough else NOISE)
@@ -123,7 +124,7 @@ def test_a_linear_network_is_bounded_by_its_norm():
     model.then("Conv", single(generator.standard_normal((3, 2, 1, 1))))
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
-    constants = check(network, search(network, product, seconds=SECONDS), norms)
+    constants = check(network, search(network, product, budget=Budget.of(SECONDS)), norms)
     truth = np.linalg.norm(model.constants["c0"].reshape(3, 2), 2)
     assert truth <= constants.upper <= truth * (1 + 1e-9)
 
@@ -183,14 +184,14 @@ def test_a_network_without_convolutions_is_not_covered():
     assert reason is not None and "no convolution" in reason
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        search(network, ProductBound(network, norms), seconds=SECONDS)
+        search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
 
 
 def test_an_altered_witness_proves_nothing_below_the_truth():
     """Any one number changed: refused, or another bound that holds too."""
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
+    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
     reference, generator = model.reference(), np.random.default_rng(0)
     points = generator.standard_normal((1, 128))
     refused = 0
@@ -215,7 +216,7 @@ def test_an_altered_witness_proves_nothing_below_the_truth():
 def test_a_header_for_another_network_is_refused(field, value):
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
+    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
     check(network, witness, norms)
     header, method = dict(witness.header), witness.method
     if field == "method":
@@ -229,7 +230,7 @@ def test_a_header_for_another_network_is_refused(field, value):
 def test_a_witness_of_one_network_does_not_lower_the_bound_of_another():
     first, second = residual(6), residual(7)
     network, norms = prepared(first.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS)
+    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
     other, their_norms = prepared(second.data())
     try:
         constants = check(other, witness, their_norms)

@@ -13,6 +13,7 @@ from certifier.frequencies.plans import plan_from
 from certifier.frequencies.recording import Cut, Slope
 from certifier.frequencies.scheduling import scheduled
 from certifier.frequencies.views import NotCovered
+from certifier.limits import Budget
 from certifier.norms import Norms
 from certifier.search import frequency as descent
 from certifier.search.frequency import Wish, descend
@@ -83,7 +84,7 @@ def holds(network: Network, norms: Norms, exact: np.ndarray, origin: str, genera
         plan = plan_from(network, origin, norms.norm_upper)
         wish = Wish(weights=None, start={})
         segments, numbers = plan.schedule.segments, plan.schedule.numbers
-        found = descend(segments, numbers=numbers, wish=wish, seconds=60.0, progress=lambda share: None)
+        found = descend(segments, numbers=numbers, wish=wish, budget=Budget.of(60.0))
     except (NotCovered, NotProved):
         return 0
     count, norm = 0, np.linalg.norm(exact, 2)

@@ -8,6 +8,7 @@ import pytest
 from certifier.bounds import ProductBound
 from certifier.errors import NotProved
 from certifier.frequencies.method import check
+from certifier.limits import Budget
 from certifier.search import frequency as descent
 from certifier.tightening.frequency import search
 from certifier.witness import Witness
@@ -36,7 +37,7 @@ def found(model: Model, monkeypatch: pytest.MonkeyPatch, iterations: int, **wish
     """The mean pair constant, all pairs and the witness after so many steps."""
     monkeypatch.setattr(descent, "ITERATIONS", iterations)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), seconds=SECONDS, **wish)
+    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS), **wish)
     constants = check(network, witness, norms)
     assert constants.pairs is not None
     return mean_pair(constants), constants.pairs, witness
@@ -98,7 +99,7 @@ def test_the_origin_is_chosen_by_what_it_promises(monkeypatch):
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     monkeypatch.setattr(descent, "ITERATIONS", 30)
-    witness = search(network, product, seconds=SECONDS)
+    witness = search(network, product, budget=Budget.of(SECONDS))
     assert mean_pair(check(network, witness, norms)) <= 1.3 * mean_pair(product.constants())
     assert witness.header["cuts"] == [] and witness.header["origin"] != "x"
 
@@ -134,4 +135,4 @@ def test_weights_beyond_the_range_of_the_analysis_are_refused(layers):
     model.linear(single(np.ones((2, 16))))
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        check(network, search(network, ProductBound(network, norms), seconds=1.0), norms)
+        check(network, search(network, ProductBound(network, norms), budget=Budget.of(1.0)), norms)

@@ -7,6 +7,7 @@ import pytest
 
 from certifier.bounds.product import ProductBound
 from certifier.frequencies.method import check
+from certifier.limits import Budget
 from certifier.search import frequency as descent
 from certifier.tightening.frequency import search
 from tests.building import Model, single
@@ -37,7 +38,7 @@ def close_to_the_dense_optimum(monkeypatch, kind: str, *, size: int, channels: i
     model = convolutions(1, kind=kind, size=size, channels=channels)
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
-    witness = search(network, product, seconds=SECONDS)
+    witness = search(network, product, budget=Budget.of(SECONDS))
     ours = mean_pair(check(network, witness, norms))
     given, best = dense_mean_pair(network, witness, steps=steps)
     assert given <= ours * (1 + 1e-9)
@@ -67,6 +68,6 @@ def test_a_public_residual_network_reaches_its_target(shared, monkeypatch):
     path = shared / "models/stanleybak/vnncomp2021/benchmarks/cifar10_resnet/onnx/resnet_2b.onnx"
     network, norms = prepared(path.read_bytes())
     product = ProductBound(network, norms)
-    witness = search(network, product, seconds=SECONDS)
+    witness = search(network, product, budget=Budget.of(SECONDS))
     assert mean_pair(check(network, witness, norms)) <= 54.0
     assert witness.header == {"origin": "input.1", "tori": [[36, 36]], "cuts": []}

@@ -27,7 +27,7 @@ def by_the_library(data: bytes, name: str, options: CertifyOptions) -> dict[str,
         limits=Limits(),
         state=SearchState(),
         seal=Seal(bytes(32)),
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )
     return certified.certificate.model_dump(mode="json", exclude={"seconds"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
+from service.commandline.interruption import first_ends_the_search
 from tests.building import Model
 from tests.cli.conftest import Commands
 
@@ -148,6 +150,42 @@ def test_an_interrupt_ends_it_quietly(lipcert: Commands, tmp_path: Path, read: i
     output, complaint = process.communicate(timeout=60)
     assert (process.returncode, output, complaint) == (130, b"", b"")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_interrupt_ends_the_search_alone(lipcert: Commands, tmp_path: Path) -> None:
+    """Seen on a terminal; the search would go on for ten minutes."""
+    portable = tmp_path / "certificate"
+    command = [SCRIPT, "certify", lipcert.model, "--seconds", "600", "--certificate", portable, "--json"]
+    terminal, stderr = os.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "TERM": "xterm"})
+    os.close(stderr)
+    shown = b""
+    while b"tightening: pair" not in shown:
+        shown += os.read(terminal, 2**12)
+    assert "L ≤ ".encode() in shown
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while True:
+            shown += os.read(terminal, 2**12)
+    output, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert process.returncode == 0 and b"the search is called off" in shown
+    notes = json.loads(output)["notes"]
+    assert any(note.startswith("search cancelled") for note in notes)
+    assert lipcert.json("verify", portable, lipcert.model)["verdict"] == "holds"
+
+
+def test_an_interrupt_outside_of_a_search_and_a_second_one_give_up() -> None:
+    searches = False
+    with pytest.raises(KeyboardInterrupt), first_ends_the_search(lambda: searches) as is_called_off:
+        signal.raise_signal(signal.SIGINT)
+    assert not is_called_off()
+    searches = True
+    with pytest.raises(KeyboardInterrupt), first_ends_the_search(lambda: searches) as is_called_off:
+        signal.raise_signal(signal.SIGINT)
+        assert is_called_off()
+        searches = False
+        signal.raise_signal(signal.SIGINT)
 
 
 def wait_for_handler(pid: int) -> None:

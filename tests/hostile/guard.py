@@ -25,6 +25,7 @@ from certifier.certification import certify
 from certifier.documents import CertifyOptions, Method
 from certifier.errors import CertifierError
 from certifier.limits import Limits
+from certifier.progress import Progress
 from certifier.search.state import Seal, SearchState
 
 CERTIFIED = "certified"
@@ -192,7 +193,7 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]} at {' < '.join(places[::-1][:8])}"
 
 
-def _unreported(stage: str, share: float) -> None:
+def _unreported(news: Progress) -> None:
     """Nobody watches."""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.limits import Budget
 from certifier.search.multipliers.objectives import Objective
 from certifier.search.multipliers.recursion import Recursion, Stage
 
@@ -42,19 +41,18 @@ def search(
     recursion: Recursion,
     objective: Objective,
     *,
-    seconds: float,
+    budget: Budget,
     rate: float,
     warm: Parameters | None,
     thorough: bool,
-    progress: Callable[[float], None] | None,
 ) -> Found | None:
-    """The best multipliers that gradient descent sees within the time; None if there was no usable point at all.
+    """The best multipliers that gradient descent sees within the budget; None if there was no usable point at all.
 
     A thorough search descends again and again from its best point, at half the first rate, while that helps: deep
     networks need it.  A hasty one ends with its first descent, or earlier where that hardly gets on.
     """
     descent = _Descent(recursion, objective, rate, warm)
-    started, marked, before = time.monotonic(), np.inf, np.inf
+    marked, before = np.inf, np.inf
     while True:
         if descent.rate <= SLOWEST:
             if not thorough or descent.best is None or descent.best.value > before - ENOUGH_A_DESCENT:
@@ -62,10 +60,7 @@ def search(
             before = descent.best.value
             descent.restart(rate / 2)
         descent.step()
-        spent = (time.monotonic() - started) / max(seconds, 1e-9)
-        if progress is not None:
-            progress(min(spent, 1.0))
-        if spent >= 1.0:
+        if budget.left() <= 0:
             break
         if not thorough and descent.iterations % ROUND == 0 and descent.best is not None:
             if descent.best.value > marked - ENOUGH:

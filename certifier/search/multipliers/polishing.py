@@ -6,13 +6,13 @@ its exact gradient leads to the optimum in a few dozen steps.  Far from it the s
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from certifier.limits import Budget
 from certifier.search.multipliers.descent import Found
 from certifier.search.multipliers.objectives import Objective
 from certifier.search.multipliers.recursion import Array, Recursion
@@ -38,7 +38,7 @@ class _Direct(Recursion):
 
 
 class _Spent(Exception):
-    """The time is."""
+    """The budget is."""
 
 
 class Polishing:
@@ -55,18 +55,17 @@ class Polishing:
         self._best: tuple[float, list[Floats]] = (np.inf, [])
         self._iterations = 0
 
-    def polish(self, found: Found, objective: Objective, *, seconds: float) -> Found:
-        """The best multipliers seen from those of `found` on within the time; with the parameters of `found`."""
+    def polish(self, found: Found, objective: Objective, *, budget: Budget) -> Found:
+        """The best multipliers seen from those of `found` on within the budget; with the parameters of `found`."""
         start = self._start(found.multipliers)
         self._best, self._iterations = (np.inf, []), found.iterations
-        deadline = time.monotonic() + seconds
         try:
             for _ in range(ROUNDS):
                 before = self._best[0]
                 minimize(
                     self._value,
                     start,
-                    args=(objective, deadline),
+                    args=(objective, budget),
                     jac=True,
                     method="L-BFGS-B",
                     options={"maxiter": STEPS, "maxfun": EVALUATIONS, "maxcor": MEMORY, "ftol": ENOUGH},
@@ -90,8 +89,8 @@ class Polishing:
             ]
         return np.concatenate([*points, np.zeros(0)])
 
-    def _value(self, point: Floats, objective: Objective, deadline: float) -> tuple[float, Floats]:
-        if time.monotonic() >= deadline:
+    def _value(self, point: Floats, objective: Objective, budget: Budget) -> tuple[float, Floats]:
+        if budget.left() <= 0:
             raise _Spent
         self._iterations += 1
         best = self._best[0]

@@ -13,6 +13,7 @@ from certifier.bounds.joint import joint_form, obstacle
 from certifier.bounds.multipliers import METHOD, check, constants_of, proved_matrix
 from certifier.certificates import Constants
 from certifier.errors import NotProved
+from certifier.limits import Budget
 from certifier.search.multipliers.arrays import NumpyArrays
 from certifier.search.multipliers.objectives import outputs, pairs, whole
 from certifier.search.multipliers.recursion import Recursion
@@ -32,7 +33,7 @@ def _searching(form, *, classes: bool = True, kept=None) -> Searching:
 
 def _found(form, seconds: float = 5.0, *, alone: bool = False) -> Searching:
     searching = _searching(form)
-    for _ in searching.families(seconds, cost=lambda: 0.0, is_worthwhile=lambda: alone):
+    for _ in searching.families(Budget.of(seconds), cost=lambda: 0.0, is_worthwhile=lambda: alone):
         pass
     return searching
 
@@ -225,7 +226,7 @@ def test_kept_parameters_shorten_the_next_search() -> None:
     form = joint_form(network, product.lipschitz_upper)
     cold = _found(form)
     warm = _searching(form, kept=cold.parameters)
-    for _ in warm.families(5.0, cost=lambda: 0.0, is_worthwhile=lambda: False):
+    for _ in warm.families(Budget.of(5.0), cost=lambda: 0.0, is_worthwhile=lambda: False):
         pass
     assert sum(warm.iterations.values()) < 0.9 * sum(cold.iterations.values())
     first, second = check(form, cold.witness()), check(form, warm.witness())
@@ -233,7 +234,7 @@ def test_kept_parameters_shorten_the_next_search() -> None:
     # Parameters of another network, or nonsense, cost nothing but time.
     hostile = {name: np.full_like(values, 1e6) for name, values in cold.parameters.items()}
     ruined = _searching(form, kept=hostile)
-    for _ in ruined.families(1.0, cost=lambda: 0.0, is_worthwhile=lambda: False):
+    for _ in ruined.families(Budget.of(1.0), cost=lambda: 0.0, is_worthwhile=lambda: False):
         pass
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from certifier.bounds.joint import JointForm, joint_form
 from certifier.bounds.multipliers import constants_of, proved_matrix
+from certifier.limits import Budget
 from certifier.search.multipliers.arrays import NumpyArrays
 from certifier.search.multipliers.descent import Found, search
 from certifier.search.multipliers.objectives import Objective, pairs
@@ -39,7 +40,7 @@ def _searched(recursion: Recursion, *, evaluations: int) -> Found:
             raise ArithmeticError
         return ALIKE(matrix)
 
-    found = search(recursion, objective, seconds=60, rate=0.1, warm=None, thorough=False, progress=None)
+    found = search(recursion, objective, budget=Budget.of(60), rate=0.1, warm=None, thorough=False)
     assert found is not None
     return found
 
@@ -50,7 +51,7 @@ def test_polishing_gets_from_a_few_steps_to_where_long_descents_end(operators: t
     recursion = Recursion(chain_of(form), NumpyArrays())
     begun = _searched(recursion, evaluations=20)
     far = _searched(Recursion(chain_of(form), NumpyArrays()), evaluations=2000)
-    polished = Polishing(recursion).polish(begun, ALIKE, seconds=60)
+    polished = Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(60))
     assert polished.value <= begun.value
     assert polished.value - far.value <= 0.25 * (begun.value - far.value)
     # What the search thinks it is worth is what is proved, but for the slack of the proof.
@@ -63,7 +64,7 @@ def test_polishing_gets_from_a_few_steps_to_where_long_descents_end(operators: t
 def test_no_time_changes_nothing() -> None:
     recursion = Recursion(chain_of(_form("Relu", "Relu")), NumpyArrays())
     begun = _searched(recursion, evaluations=3)
-    assert Polishing(recursion).polish(begun, ALIKE, seconds=0) is begun
+    assert Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(0)) is begun
 
 
 def test_the_gradient_is_that_of_the_objective() -> None:
@@ -72,9 +73,9 @@ def test_the_gradient_is_that_of_the_objective() -> None:
     begun = _searched(recursion, evaluations=20)
     objective: Objective = ALIKE
     point = polishing._start(begun.multipliers)
-    _, gradient = polishing._value(point, objective, np.inf)
+    _, gradient = polishing._value(point, objective, Budget.of(60))
     assert np.abs(gradient).max() > 1e-3
     for direction in np.random.default_rng(0).standard_normal((4, len(point))):
-        ahead, _ = polishing._value(point + 1e-6 * direction, objective, np.inf)
-        behind, _ = polishing._value(point - 1e-6 * direction, objective, np.inf)
+        ahead, _ = polishing._value(point + 1e-6 * direction, objective, Budget.of(60))
+        behind, _ = polishing._value(point - 1e-6 * direction, objective, Budget.of(60))
         assert (ahead - behind) / 2e-6 == pytest.approx(gradient @ direction, rel=1e-4, abs=1e-6)

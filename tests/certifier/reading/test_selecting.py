@@ -30,7 +30,7 @@ def certified(data: bytes, **options: object):
         limits=Limits(),
         state=SearchState(),
         seal=Seal(bytes(32)),
-        progress=lambda stage, share: None,
+        progress=lambda news: None,
     )
 
 
