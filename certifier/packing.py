@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.certificates import Constants
-from certifier.proof.drifts import Carried, Drifts, Own
+from certifier.proof.drifts import Carried, Drifts, Own, Summed
 from certifier.proof.execution import Gain, Gains
 
 Arrays = Mapping[str, NDArray]
@@ -54,11 +54,16 @@ def unpack_drifts(data: bytes) -> Drifts | None:
         if "drift_whole" not in arrays:
             return None
         return Drifts(
-            measured=tuple(_names(arrays["drift_measured"])),
+            values=tuple(_names(arrays["drift_values"])),
+            sums=tuple(_names(arrays["drift_sums"])),
             carried=tuple(_carried(arrays, place) for place in range(len(arrays["drift_carried"]))),
             own=tuple(
                 Own(form=form, gains=gains)
                 for form, gains in zip(arrays["drift_own"], arrays["drift_own_gains"], strict=True)
+            ),
+            summed=tuple(
+                Summed(term=term, unit=float(unit))
+                for term, unit in zip(_names(arrays["drift_summed"]), arrays["drift_summed_units"], strict=True)
             ),
             constants=arrays["drift_constants"],
             peak=arrays["drift_peak"],
@@ -69,7 +74,10 @@ def unpack_drifts(data: bytes) -> Drifts | None:
 def _packed_drifts(drifts: Drifts) -> dict[str, NDArray]:
     width, count = drifts.whole.size, drifts.constants.size
     arrays = {
-        "drift_measured": _packed_names(drifts.measured),
+        "drift_values": _packed_names(drifts.values),
+        "drift_sums": _packed_names(drifts.sums),
+        "drift_summed": _packed_names([part.term for part in drifts.summed]),
+        "drift_summed_units": np.array([part.unit for part in drifts.summed]),
         "drift_constants": drifts.constants,
         "drift_peak": drifts.peak,
         "drift_whole": drifts.whole,

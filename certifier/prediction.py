@@ -35,7 +35,7 @@ from certifier.network import build_network
 from certifier.packing import unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
 from certifier.proof.drifts import DriftsAt
-from certifier.proof.execution import Enclosure, enclose
+from certifier.proof.execution import NOTHING, Enclosure, enclose
 from certifier.proof.rounding import add_upper, div_lower, exact_float64, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
 from certifier.refinement import Refiner, margin_goals
@@ -150,7 +150,7 @@ class Predictor:
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
         around = None
         if self._drifts is not None:
-            around = self._drifts.at(strays=norm_upper(strays, 1), norms=enclosure.norms)
+            around = self._drifts.at(strays=norm_upper(strays, 1), measures=enclosure.measures)
         inside = self._box.holds(rows, strays)
         refused = self.certificate.arithmetic.because
         bounds: list[OutputBounds | None] = [None] * len(rows)
@@ -302,7 +302,7 @@ class Predictor:
         return max(1, CHUNK_ELEMENTS // sum(self._network.sizes.values()))
 
     def _enclose(self, rows: Floats, strays: Floats) -> Enclosure:
-        measured = () if self._drifts is None else self._drifts.measured
+        measured = NOTHING if self._drifts is None else self._drifts.measured
         return enclose(self._network, rows, input_radius=strays, precisions=EXACT, gains=self._gains, measured=measured)
 
     def _served(self, rows: Floats) -> Floats:

@@ -156,20 +156,29 @@ class Affine(Term):
                 carried = carried + operator.absolute().forward(radius)
         return carried
 
+    @property
+    def count(self) -> int:
+        """How many roundings anything may suffer that is summed here."""
+        return max(operator.fan_in for operator in self.operators) + self.roundings + len(self.operators)
+
+    def magnitudes(self, values: Sequence[Array], radii: Sequence[Array]) -> Array:
+        """sum_i |A_i| |x_i| + |b|, entrywise, for all x_i within `radii` of `values`: what sums here may come to."""
+        size = np.zeros((len(values[0]), math.prod(self.shape)))
+        for operator, value, radius in zip(self.operators, values, radii, strict=True):
+            size = size + operator.absolute().forward(abs(value) + radius)
+        return size if self.offset_magnitude is None else size + self.offset_magnitude
+
     def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         if self.is_exact:
             return np.zeros_like(output)
-        size, fan_in = np.zeros_like(output), 0
-        for operator, value, radius in zip(self.operators, values, radii, strict=True):
-            size = size + operator.absolute().forward(abs(value) + radius)
-            fan_in = max(fan_in, operator.fan_in)
-        if self.offset_magnitude is not None:
-            size = size + self.offset_magnitude
-        count = fan_in + self.roundings + len(self.operators)
-        if count * at.unit >= 0.25:
+        return self.rounding_of(self.magnitudes(values, radii), values, radii, at)
+
+    def rounding_of(self, magnitudes: Array, values: Sequence[Array], radii: Sequence[Array], at: Precision) -> Array:
+        """`own_rounding`, given `magnitudes` of the same values and radii."""
+        if self.count * at.unit >= 0.25:
             # The error analysis of a sum needs few enough summands for the precision.
-            return np.full_like(output, np.inf)
-        return gamma_upper(count, at.unit) * size + 2 * count * at.tiny
+            return np.full_like(magnitudes, np.inf)
+        return gamma_upper(self.count, at.unit) * magnitudes + 2 * self.count * at.tiny
 
 
 DERIVATIVE_ROOM = 2.0**-36

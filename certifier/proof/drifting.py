@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from certifier.flow import Network
 from certifier.operators import Composed, Identity, Operator, compose
-from certifier.proof.drifts import Carried, Drifts, Own
+from certifier.proof.drifts import Carried, Drifts, Own, Summed
 from certifier.proof.execution import Gains
 from certifier.proof.following import Following, MagnitudeOf, NoDrift, offset_magnitude, up
 from certifier.proof.readout import (
@@ -50,6 +50,7 @@ def drifts(
     count = network.output_size
     carried: list[Carried] = []
     own: list[Own] = []
+    summed: list[Summed] = []
     constants = np.zeros(count)
     tail: Operator = Identity(count)
     value = network.output
@@ -62,15 +63,19 @@ def drifts(
         if not term.is_exact:
             relative, absolute = following.roundings(term)
             seen = _rows(tail)
+            is_last = isinstance(tail, Identity)
+            if is_last:
+                summed.append(Summed(term=term.output, unit=relative))
             for source, operator in zip(term.sources, through, strict=True):
                 lengths = _rows(operator.absolute())
-                own.append(Own(form=following.executed(source), gains=mul_upper(relative, lengths)))
+                entering = following.moved(source) if is_last else following.executed(source)
+                own.append(Own(form=entering, gains=mul_upper(relative, lengths)))
             for blur in term.blurs:
                 lengths = _rows(compose([blur, tail]).absolute())
                 own.append(Own(form=following.executed(term.sources[0]), gains=mul_upper(BLURRING, lengths)))
-            flushed = mul_upper(absolute, up(math.sqrt(tail.columns)))
-            offset = _image_upper(tail, offset_magnitude(term))
-            constants = add_upper(constants, add_upper(mul_upper(relative, offset), mul_upper(flushed, seen)))
+            constants = add_upper(constants, mul_upper(mul_upper(absolute, up(math.sqrt(tail.columns))), seen))
+            if not is_last:
+                constants = add_upper(constants, mul_upper(relative, _image_upper(tail, offset_magnitude(term))))
         first, *others = term.sources
         if others:
             carried += [
@@ -80,9 +85,11 @@ def drifts(
             break
         tail, value = through[0], first
     result = Drifts(
-        measured=following.measured,
+        values=following.values,
+        sums=following.sums,
         carried=tuple(carried),
         own=tuple(own),
+        summed=tuple(summed),
         constants=constants,
         peak=following.peak,
         whole=following.drift(network.output),

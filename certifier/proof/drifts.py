@@ -1,7 +1,8 @@
 """What the engine's rounding can take from a margin, as linear forms that serving evaluates with one multiply-add.
 
-A form  c + c_s s + Σ_v c_v ‖v(x)‖ + c_r r  bounds a drift ‖executed - exact‖ at every x' with ‖x' - x‖ <= r, where s is
-the stray of the network's input at x; all coefficients are at least 0.  So for every pair of classes
+A form  c + c_s s + Σ_v c_v ‖v(x)‖ + Σ_i c_i ‖m_i(x)‖ + c_r r  bounds a drift ‖executed - exact‖ at every x' with
+‖x' - x‖ <= r, where s is the stray of the network's input at x and m_i = |A_i||u_i| + |b_i| are the magnitudes that an
+affine term sums; all coefficients are at least 0.  So for every pair of classes
 
     executed f_t(x') - f_j(x')  >=  f_t(x) - f_j(x) - L_tj r - (fixed_tj + growth_tj r)
 
@@ -11,13 +12,12 @@ Arithmetic: rounded up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.proof.execution import SLACK
+from certifier.proof.execution import SLACK, Measured, Measures
 from certifier.proof.rounding import add_upper, div_lower, mul_upper
 
 Floats = NDArray[np.float64]
@@ -48,19 +48,29 @@ class Own:
     gains: Floats
 
 
+@dataclass(frozen=True, kw_only=True)
+class Summed:
+    """A term that sums up the outputs themselves: each errs by `unit` times its own magnitudes at x."""
+
+    term: str
+    unit: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drifts:
     """The drift of a network's outputs from the exact network, for all inputs.
 
-    `measured` names the values whose norms the forms take, in order; `constants` is what every output errs by whatever
-    the input; `peak` is the largest share that any number reaches of what its type can hold; `whole` bounds the L2 norm
-    of the outputs' drift.
-    Shapes: forms [measured + 3]: constant, stray of the input, norms, radius; constants [c].
+    `values` and `sums` name the values and the terms whose norms the forms take, in order; `constants` is what every
+    output errs by whatever the input; `peak` is the largest share that any number reaches of what its type can hold;
+    `whole` bounds the L2 norm of the outputs' drift.
+    Shapes: forms [values + sums + 3]: constant, stray of the input, norms of values and of sums, radius; constants [c].
     """
 
-    measured: tuple[str, ...]
+    values: tuple[str, ...]
+    sums: tuple[str, ...]
     carried: tuple[Carried, ...]
     own: tuple[Own, ...]
+    summed: tuple[Summed, ...]
     constants: Floats
     peak: Floats
     whole: Floats
@@ -68,34 +78,43 @@ class Drifts:
     @property
     def is_finite(self) -> bool:
         """Whether every number that pairs and outputs need is finite; only then may it be evaluated."""
-        arrays = [self.constants, self.peak, self.whole]
+        arrays = [self.constants, self.peak, self.whole, np.array([part.unit for part in self.summed])]
         arrays += [array for part in self.carried for array in (part.form, part.outputs)]
         arrays += [part.pairs for part in self.carried if part.pairs is not None]
         arrays += [array for part in self.own for array in (part.form, part.gains)]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
-    def at(self, *, strays: Floats, norms: Mapping[str, Floats]) -> DriftsAt:
-        """The drifts around inputs whose values have these norms.
+    @property
+    def measured(self) -> Measured:
+        """What has to be measured of an input."""
+        return Measured(values=self.values, sums=self.sums, entries=tuple(part.term for part in self.summed))
 
-        Shapes: strays and every norm [B]; each bounds from above what it speaks of.
-        """
-        columns = [np.ones_like(strays), strays, *(norms[name] for name in self.measured)]
-        return DriftsAt(drifts=self, basis=np.array(columns).T)
+    def at(self, *, strays: Floats, measures: Measures) -> DriftsAt:
+        """The drifts around inputs of which all that is `measured` is known from above.  Shapes: strays [B]."""
+        columns = [np.ones_like(strays), strays]
+        columns += [measures.values[name] for name in self.values]
+        columns += [measures.sums[name] for name in self.sums]
+        entries = np.broadcast_to(self.constants, (len(strays), self.constants.size))
+        for part in self.summed:
+            entries = add_upper(entries, mul_upper(part.unit, measures.entries[part.term]))
+        return DriftsAt(drifts=self, basis=np.array(columns).T, entries=np.asarray(entries))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DriftsAt:
     """Drifts around each of a batch of inputs, as a fixed part and a growth per unit of radius.
 
-    Shapes: basis [B, measured + 2].
+    `entries` is what every output errs by at the input itself in the sums that form it, or whatever the input.
+    Shapes: basis [B, values + sums + 2]; entries [B, c].
     """
 
     drifts: Drifts
     basis: Floats
+    entries: Floats
 
     def some(self, rows: NDArray[np.intp]) -> DriftsAt:
         """Around these inputs of them."""
-        return DriftsAt(drifts=self.drifts, basis=self.basis[rows])
+        return DriftsAt(drifts=self.drifts, basis=self.basis[rows], entries=self.entries[rows])
 
     def pairs(self, label: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """(fixed, growth) of the drift of f_label - f_j, for every j.  Shapes: label [B] -> [B, c] each."""
@@ -115,8 +134,7 @@ class DriftsAt:
 
         Shapes: [B, c] each.
         """
-        shape = len(self.basis), self.drifts.constants.size
-        fixed, growth = np.broadcast_to(self.drifts.constants, shape), np.zeros(shape)
+        fixed, growth = self.entries, np.zeros(self.entries.shape)
         shares = [(part.form, part.gains) for part in self.drifts.own]
         if carried:
             shares += [(part.form, part.outputs) for part in self.drifts.carried]

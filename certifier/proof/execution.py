@@ -16,7 +16,7 @@ Reference: Higham 2002, section 3.3 (running error analysis); Murray 2026, arXiv
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,8 @@ from certifier.terms import Affine, Precision, Term
 
 SLACK = 1.0 + 2.0**-20
 """Covers the rounding of the bound's own formula: sums of non-negative terms, each of at most 2^32 summands."""
+NEGLIGIBLE = 2.0**-500
+"""More than everything that underflows in such a sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,40 @@ Gains = Mapping[str, Gain]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is to be measured on the way: values by name, and by their outputs affine terms whose gains are known.
+
+    Of `values` the L2 norm; of `sums` that of the magnitudes that are summed (`Affine.magnitudes`); of `entries` these
+    magnitudes one by one.
+    """
+
+    values: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
+
+
+NOTHING = Measured()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Upper bounds of what was measured, for every execution that is enclosed; infinite where it is not known.
+
+    Shapes: [B] each; entries [B, m].
+    """
+
+    values: Mapping[str, Array]
+    sums: Mapping[str, Array]
+    entries: Mapping[str, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Enclosure:
     """|executed - centre| <= radius, entrywise.  Shapes: both [B, c]."""
 
     centre: Array
     radius: Array
-    norms: Mapping[str, Array]
-    """Bounds of the L2 norms of the measured values of every such execution.  Shapes: [B] each."""
+    measures: Measures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,34 +110,44 @@ def enclose(
     input_radius: Array,
     precisions: Mapping[str, Precision],
     gains: Gains,
-    measured: Collection[str] = (),
+    measured: Measured = NOTHING,
 ) -> Enclosure:
     """Where the outputs of an execution lie whose inputs are within `input_radius` of `x`.
 
     `precisions` gives the arithmetic of each value's dtype; a term without `gains` is bounded entrywise only.
-    `measured` names the values whose norms are wanted.
     A radius may be infinite; it is never NaN.
     Shapes: x and input_radius [B, n].
     Arithmetic: the radius is rounded up.
     """
     strays = {network.input.name: _fresh(input_radius, _lengths(input_radius))}
     centre, radius = x, input_radius
-    norms: dict[str, Array] = {}
-    if network.input.name in measured:
-        norms[network.input.name] = _reach(x, strays[network.input.name].length)
+    lengths: dict[str, Array] = {}
+    sums: dict[str, Array] = {}
+    entries: dict[str, Array] = {}
+    if network.input.name in measured.values:
+        lengths[network.input.name] = _reach(x, strays[network.input.name].length)
     with np.errstate(over="ignore", invalid="ignore"):
         for position, (term, values, value) in enumerate(network.walk(x)):
             sources = [strays[source] for source in term.sources]
-            stray = _step(term, sources, values, value, precisions[term.dtype], gains.get(term.output))
+            at, gain = precisions[term.dtype], gains.get(term.output)
+            magnitudes = None
+            if isinstance(term, Affine) and gain is not None and not term.is_exact:
+                magnitudes = term.magnitudes(values, [source.entries for source in sources])
+                if term.output in measured.sums:
+                    sums[term.output] = norm_upper(_sum_upper(magnitudes), 1)
+                if term.output in measured.entries:
+                    entries[term.output] = _sum_upper(magnitudes)
+            stray = _step(term, sources, values, value, magnitudes, at, gain)
             strays[term.output] = stray
-            if term.output in measured:
-                norms[term.output] = _reach(value, stray.length)
+            if term.output in measured.values:
+                lengths[term.output] = _reach(value, stray.length)
             for source in term.sources:
                 if network.last_reader[source] == position and source != network.output:
                     strays.pop(source, None)
             if term.output == network.output:
                 centre, radius = value, stray.entries
-    return Enclosure(centre=centre, radius=radius, norms=norms)
+    measures = Measures(values=lengths, sums=sums, entries=entries)
+    return Enclosure(centre=centre, radius=radius, measures=measures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +197,15 @@ def _step(
     sources: Sequence[_Stray],
     values: Sequence[Array],
     value: Array,
+    magnitudes: Array | None,
     at: Precision,
     gain: Gain | None,
 ) -> _Stray:
     radii = [source.entries for source in sources]
-    own = None if gain is None else term.own_rounding(values, radii, value, at)
+    if isinstance(term, Affine) and magnitudes is not None:
+        own = term.rounding_of(magnitudes, values, radii, at)
+    else:
+        own = None if gain is None else term.own_rounding(values, radii, value, at)
     # An affine term's stray is the sum of both, and forming |A| anew for each costs more than anything else here.
     whole = term.carried(radii, value) + own if isinstance(term, Affine) and own is not None else None
     entries = (term.stray(values, radii, value, at) if whole is None else whole) * SLACK
@@ -201,6 +244,11 @@ def _reach(value: Array, length: Array) -> Array:
         squares = np.einsum("bi,bi->b", value, value)
         reach = (np.sqrt(squares) + length[:, 0]) * SLACK + math.sqrt(value.shape[1]) * 2.0**-500
     return np.where(np.isfinite(reach), reach, np.inf)
+
+
+def _sum_upper(magnitudes: Array) -> Array:
+    """Exact magnitudes from computed ones: no summand is negative, and what underflows is less than is added."""
+    return np.where(np.isfinite(magnitudes), magnitudes * SLACK + NEGLIGIBLE, np.inf)
 
 
 def _lengths(entries: Array) -> Array:

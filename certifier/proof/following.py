@@ -5,11 +5,11 @@ the ball of radius r around x.  Then (`docs/proofs/execution.md`)
 
     ‖v(x')‖       <= ‖v(x)‖ + Λ_v r                                                    Λ_v: product of proved norms
     ‖v̂ - v‖(x')   <= Σ_i K_i ‖û_i - u_i‖ + ‖δ‖                                          K_i: constants of the term
-    affine:     ‖δ‖ <= γ_k (Σ_i ‖|A_i|‖ (‖u_i(x')‖ + ‖û_i - u_i‖) + ‖|b|‖) + underflow
+    affine:     ‖δ‖ <= γ_k (‖m(x)‖ + Σ_i ‖|A_i|‖ (Λ_i r + ‖û_i - u_i‖)) + underflow    m = Σ_i |A_i||u_i| + |b|
     activation: ‖δ‖ <= u (ulps (‖v(x')‖ + K ‖û - u‖) + absolute √m) + underflow
 
-so that every drift is a *form*  c + Σ_v c_v ‖v(x)‖ + c_r r  with coefficients that depend on the network alone.  The
-norms ‖v(x)‖ come from the float64 evaluation of x, which proves its margins anyway.
+so that every drift is a *form*  c + Σ_v c_v ‖v(x)‖ + Σ_i c_i ‖m_i(x)‖ + c_r r  with coefficients that depend on the
+network alone.  The norms come from the float64 evaluation of x, which proves its margins anyway.
 
 Arithmetic: coefficients are rounded up.  Reference: Higham 2002, section 3.1; Murray 2026, arXiv 2603.13334.
 """
@@ -62,7 +62,7 @@ class _Value:
 class Following:
     """The drifts of all values, by one walk over the terms.
 
-    Positions of a form: constant, stray of the input, norms of the `measured` values, radius.
+    Positions of a form: constant, stray of the input, norms of `values` and of the magnitudes of `sums`, radius.
     Raises: NoDrift.
     """
 
@@ -74,9 +74,11 @@ class Following:
         self._precisions = {
             dtype: Precision(unit=at.unit + REFERENCE.unit, tiny=at.tiny) for dtype, at in precisions.items()
         }
-        self.measured = _measured(network)
-        self._position = {name: place for place, name in enumerate(self.measured, start=2)}
-        self._length = len(self.measured) + 3
+        self.values = _measured(network)
+        self.sums = tuple(term.output for term in network.terms if isinstance(term, Affine) and not term.is_exact)
+        self._position = {name: place for place, name in enumerate(self.values, start=2)}
+        self._summed = {name: place for place, name in enumerate(self.sums, start=2 + len(self.values))}
+        self._length = len(self.values) + len(self.sums) + 3
         self._values: dict[str, _Value] = {network.input.name: self._input()}
         self.peak = _times(2.0 / LARGEST[network.input.dtype], self.executed(network.input.name))
         for term in network.terms:
@@ -100,6 +102,10 @@ class Following:
     def executed(self, value: str) -> Floats:
         """‖v̂(x')‖ of a measured value."""
         return _sum(self._size(value), self._values[value].drift)
+
+    def moved(self, value: str) -> Floats:
+        """‖v̂(x') - v(x)‖."""
+        return _sum(self._form(radius=self._values[value].growth), self._values[value].drift)
 
     def _input(self) -> _Value:
         """The caller's numbers are transformed in float64 and cast to the type that the engine is fed.
@@ -159,9 +165,10 @@ class Following:
         own = self._form()
         if not term.is_exact:
             relative, absolute = self.roundings(term)
-            reached = self._form(constant=float(norm_upper(offset_magnitude(term), None)))
+            reached = self._form()
+            reached[self._summed[term.output]] = 1.0
             for source, operator in zip(term.sources, term.operators, strict=True):
-                reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.executed(source)))
+                reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.moved(source)))
             root = up(math.sqrt(math.prod(term.shape)))
             own = _sum(_times(relative, reached), self._form(constant=float(mul_upper(absolute, root))))
             for blur in term.blurs:
@@ -193,10 +200,9 @@ class Following:
     def roundings(self, term: Affine) -> tuple[float, float]:
         """(γ, underflow per entry) of one affine term, as `Affine.own_rounding` counts them."""
         at = self._precisions[term.dtype]
-        count = max(operator.fan_in for operator in term.operators) + term.roundings + len(term.operators)
-        if count * at.unit >= 0.25:
+        if term.count * at.unit >= 0.25:
             raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
-        return gamma_upper(count, at.unit), 2.0 * count * at.tiny
+        return gamma_upper(term.count, at.unit), 2.0 * term.count * at.tiny
 
 
 def _measured(network: Network) -> tuple[str, ...]:

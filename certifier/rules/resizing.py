@@ -216,11 +216,11 @@ class Interpolated(Affine):
     def blurs(self) -> tuple[Operator, ...]:
         return self.coordinate_errors
 
-    def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
+    def rounding_of(self, magnitudes: Array, values: Sequence[Array], radii: Sequence[Array], at: Precision) -> Array:
         """That of A, plus E (|x| + radius), enlarged for the rounding of the products with E."""
         reach = abs(values[0]) + radii[0]
         moved_by = sum(error.forward(reach) for error in self.coordinate_errors)
-        return super().own_rounding(values, radii, output, at) + BLURRING * moved_by
+        return super().rounding_of(magnitudes, values, radii, at) + BLURRING * moved_by
 
 
 def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str) -> Term:

@@ -14,6 +14,7 @@ from certifier.engine import describe_engine
 from certifier.errors import SelfTestFailed
 from certifier.prediction import Predictor
 from certifier.proof.drifts import Carried, Drifts, Own
+from certifier.proof.execution import Measures
 from tests.building import Model, certify_bytes, certify_model, predictor_of, single
 
 ASKED: tuple[AskedArithmetic, ...] = ("float32", "float64", "real")
@@ -136,48 +137,54 @@ def test_certificates_of_exact_arithmetic_keep_saying_so_whatever_their_options(
     assert predictor.predict(ROWS, epsilon=0.1, preprocessing=None) == expected
 
 
+def _measures(norm: float) -> Measures:
+    return Measures(values={"x": np.array([norm])}, sums={"y": np.ones(1)}, entries={})
+
+
 def _drifts(count: int) -> Drifts:
     """Fixed parts 1/8 and growths 1/4 for every output; carried ones twice that for pairs; room for 100."""
-    form = np.array([0.125, 0.0, 0.0, 0.25])
+    form = np.array([0.125, 0.0, 0.0, 0.0, 0.25])
     pairs = 2 * (1 - np.eye(count))
     return Drifts(
-        measured=("x",),
+        values=("x",),
+        sums=("y",),
         carried=(Carried(form=form, outputs=np.ones(count), pairs=pairs),),
         own=(Own(form=form, gains=np.ones(count)),),
+        summed=(),
         constants=np.zeros(count),
-        peak=np.array([0.0, 0.0, 0.0, 0.01]),
+        peak=np.array([0.0, 0.0, 0.0, 0.0, 0.01]),
         whole=form,
     )
 
 
 def test_a_margin_pays_the_fixed_part_and_shares_the_ball_with_the_growth():
     """(margin - fixed) / (L + growth): (2 - ½) / (1 + 1), with own drifts of both outputs and the carried one."""
-    around = _drifts(2).at(strays=np.zeros(1), norms={"x": np.ones(1)})
+    around = _drifts(2).at(strays=np.zeros(1), measures=_measures(1.0))
     pairs = 1.0 - np.eye(2)
     decisions = decide(np.array([[2.0, 0.0]]), np.zeros((1, 2)), pairs, around)
     assert decisions.radius[0] == pytest.approx(0.75, rel=1e-5) and decisions.radius[0] < 0.75
     within = decide(np.array([[0.5, 0.0]]), np.zeros((1, 2)), pairs, around)
     assert (within.radius[0], within.because) == (0.0, [WITHIN_DRIFT])
     binary = decide_binary(
-        np.array([-2.0]), np.zeros(1), (0.0, 0.0), 1.0, _drifts(1).at(strays=np.zeros(1), norms={"x": np.ones(1)})
+        np.array([-2.0]), np.zeros(1), (0.0, 0.0), 1.0, _drifts(1).at(strays=np.zeros(1), measures=_measures(1.0))
     )
     assert binary.radius[0] == pytest.approx(1.75 / 1.5, rel=1e-5) and binary.radius[0] < 1.75 / 1.5
 
 
 def test_a_radius_ends_where_a_number_could_overflow():
-    around = _drifts(2).at(strays=np.zeros(1), norms={"x": np.ones(1)})
+    around = _drifts(2).at(strays=np.zeros(1), measures=_measures(1.0))
     far = decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around)
     assert 99.9 < far.radius[0] <= 100.0
-    over = Drifts(**{**vars(_drifts(2)), "peak": np.array([2.0, 0.0, 0.0, 0.01])})
-    around = over.at(strays=np.zeros(1), norms={"x": np.ones(1)})
+    over = Drifts(**{**vars(_drifts(2)), "peak": np.array([2.0, 0.0, 0.0, 0.0, 0.01])})
+    around = over.at(strays=np.zeros(1), measures=_measures(1.0))
     none = decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around)
     assert (none.radius[0], none.because) == (0.0, [MAY_OVERFLOW])
 
 
 def test_a_norm_that_is_not_known_certifies_nothing():
-    drifts = Drifts(**{**vars(_drifts(2)), "own": (Own(form=np.array([0.0, 0.0, 1e-6, 0.0]), gains=np.ones(2)),)})
+    drifts = Drifts(**{**vars(_drifts(2)), "own": (Own(form=np.array([0.0, 0.0, 1e-6, 0.0, 0.0]), gains=np.ones(2)),)})
     for norm in (np.inf, np.nan):
-        around = drifts.at(strays=np.zeros(1), norms={"x": np.array([norm])})
+        around = drifts.at(strays=np.zeros(1), measures=_measures(norm))
         assert decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around).radius[0] == 0.0
 
 
