@@ -7,8 +7,9 @@ that fails or does not cover the network says why and costs nothing else.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -64,12 +65,9 @@ class Climb:
 
     def needed(self) -> tuple[Rung, ...]:
         """The product, and every further rung without which some constant would be larger."""
-        needed = list(self.rungs)
-        for rung in reversed(self.rungs[1:]):
-            rest = [each for each in needed if each is not rung]
-            if rung.constants is None or not _improves(_best([*rest, rung]), _best(rest), by=0.0):
-                needed = rest
-        return tuple(needed)
+        proved = [(rung, rung.constants) for rung in self.rungs if rung.constants is not None]
+        positions = _needed([constants for _, constants in proved]) | {0}
+        return tuple(rung for position, (rung, _) in enumerate(proved) if position in positions)
 
     def choice(self) -> NDArray[np.intp] | None:
         """Per pair, the position of the first rung that reached the smallest constant.  Shapes: [c, c]."""
@@ -197,6 +195,7 @@ def _by_multipliers(
         progress=lambda family: telling.method(multipliers.METHOD, family),
     )
     best: Constants | None = None
+    proofs: dict[str, Constants] = {}
     proving = [0.0]
 
     def is_worthwhile() -> bool:
@@ -215,15 +214,28 @@ def _by_multipliers(
         merged = proved if best is None else tighter(best, proved)
         if best is not None and not _improves(merged, best):
             searching.forget(family)
-        best = merged
-        telling.proved(tighter(best, known))
+        else:
+            best, proofs[family] = merged, proved
+            telling.proved(tighter(best, known))
     if best is None:
         raise NotProved("no family of multipliers could be found and proved within the time")
+    needed = _needed(list(proofs.values()))
+    for position, family in enumerate(list(proofs)):
+        if position not in needed:
+            searching.forget(family)
     return best, searching.witness(), searching.parameters
 
 
-def _best(rungs: list[Rung]) -> Constants:
-    return functools.reduce(tighter, [rung.constants for rung in rungs if rung.constants is not None])
+def _needed(proved: Sequence[Constants]) -> set[int]:
+    """Positions of constants without which some would be larger; of equals the earlier."""
+    before = list(itertools.accumulate(proved, tighter))
+    needed, behind = set[int](), list[Constants]()
+    for position in reversed(range(len(proved))):
+        rest = [*before[:position][-1:], *behind]
+        if not rest or _improves(before[-1], functools.reduce(tighter, rest), by=0.0):
+            needed.add(position)
+            behind = [functools.reduce(tighter, [proved[position], *behind])]
+    return needed
 
 
 def _improves(new: Constants, old: Constants, by: float = 1e-9) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from certifier.bounds.joint import JointForm, Slopes, Step
 from certifier.bounds.multipliers import MAXIMAL_FAMILIES, METHOD
 from certifier.limits import Budget
 from certifier.search.multipliers.arrays import best_arrays
-from certifier.search.multipliers.descent import Found, Parameters, search
+from certifier.search.multipliers.descent import PATIENT, Found, Haste, Parameters, search
 from certifier.search.multipliers.objectives import Objective, outputs, pairs, whole
 from certifier.search.multipliers.polishing import Polishing
 from certifier.search.multipliers.recursion import Chain, Recursion, Stage
@@ -22,11 +23,24 @@ Floats = NDArray[np.float64]
 
 RATE = 0.1
 DESCENT = 0.7
-"""Of the time of a single pair, for descent; the rest is for polishing."""
+"""Of the time of a search, for descent; the rest is for polishing."""
 NARROWEST = 1e-4
 """The search takes slope intervals at least this wide, relative to the steepest slope, so that η is not zero."""
 ONE_THREAD = 1024
 """Up to this width of its steps a search is faster with one thread than with several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How far to go for one objective: the haste of descent, and evaluations while polishing (None: while it pays)."""
+
+    haste: Haste | None
+    evaluations: int | None
+
+
+THOROUGH, FULL = Effort(haste=None, evaluations=None), Effort(haste=PATIENT, evaluations=None)
+COARSE = Effort(haste=Haste(most=None, round=15, least=1e-2), evaluations=80)
+QUICK = Effort(haste=Haste(most=10, round=10, least=0.0), evaluations=20)
 
 
 class Searching:
@@ -62,32 +76,45 @@ class Searching:
         """Find family after family until the budget is spent, yielding the name of each.
 
         `cost` is that of a proof in seconds; `is_worthwhile` decides whether single pairs get families of their own.
+        Those gain most, and most of it in a tenth of the full effort: so first comes a coarse point for all of them,
+        then each in haste, then everything again.
         """
-        # Pairs gain more from multipliers of their own than from better common ones, so time is left for them.
         single = self.classes and self.count > 2
-        shares: list[tuple[str, Objective, float]] = [("whole", whole(), 1.0)]
-        if self.count > 1:
-            common = pairs(self.weights) if self.classes else outputs()
-            shares = [("pairs" if self.classes else "outputs", common, 0.6), ("whole", whole(), 0.8)]
         first: Found | None = None
-        for name, objective, share in shares:
+        for name, objective, share in self._common():
             left = budget.left() - cost()
             if first is not None and left <= 0:
                 return
-            found = self._find(name, objective, budget.part(max(left * share, 0.0)), None, thorough=not single)
+            part = budget.part(max(left * share, 0.0))
+            found = self._find(name, objective, part, COARSE if single else THOROUGH)
             first = first or found
             if found is not None:
                 yield name
         if first is None or not single or not is_worthwhile():
             return
-        for t, j in self._important_pairs():
-            left = budget.left() - cost()
-            if left <= 0 or len(self.iterations) >= MAXIMAL_FAMILIES:
-                return
-            alone = np.zeros_like(self.weights)
-            alone[t, j] = alone[j, t] = 1.0
-            if self._find_pair(f"pair {t} {j}", pairs(alone), budget.part(left), first.parameters):
-                yield f"pair {t} {j}"
+        starts: dict[tuple[int, int], Parameters] = {}
+        for name, effort in (("pair {} {}", QUICK), ("pair {} {} again", FULL)):
+            for t, j in self._important_pairs():
+                left = budget.left() - cost()
+                if left <= 0 or len(self.iterations) >= MAXIMAL_FAMILIES:
+                    return
+                alone = np.zeros_like(self.weights)
+                alone[t, j] = alone[j, t] = 1.0
+                self.progress(name.format(t, j))
+                start = starts.get((t, j), first.parameters)
+                found = self._search(pairs(alone), budget.part(left), start, effort)
+                if found is None:
+                    continue
+                starts[t, j] = found.parameters
+                self._keep(name.format(t, j), found)
+                yield name.format(t, j)
+
+    def _common(self) -> list[tuple[str, Objective, float]]:
+        """Name, objective and share of the time left of the families that are not for one pair."""
+        if self.count == 1:
+            return [("whole", whole(), 1.0)]
+        name, objective = ("pairs", pairs(self.weights)) if self.classes else ("outputs", outputs())
+        return [(name, objective, 0.6), ("whole", whole(), 0.8)]
 
     def witness(self) -> Witness:
         """The multipliers of every family that was found and kept."""
@@ -104,35 +131,30 @@ class Searching:
         order = np.argsort(-self.weights[first, second], kind="stable")
         return [(int(first[each]), int(second[each])) for each in order if self.weights[first[each], second[each]] > 0]
 
-    def _find(
-        self, name: str, objective: Objective, budget: Budget, warm: Parameters | None, *, thorough: bool
-    ) -> Found | None:
+    def _find(self, name: str, objective: Objective, budget: Budget, effort: Effort) -> Found | None:
+        """A family that is kept for the next search too.
+
+        Nothing of single pairs is: their points are near, and there may be thousands of them.
+        """
         self.progress(name)
         kept = [self.kept.get(f"{name}/{position}") for position in range(len(self.recursion.chain.stages))]
         usable = [each for each in kept if each is not None]
-        if len(usable) == len(kept):
-            warm = usable
-        with threadpool_limits(self.threads):
-            found = search(self.recursion, objective, budget=budget, rate=RATE, warm=warm, thorough=thorough)
+        warm = usable if len(usable) == len(kept) else None
+        found = self._search(objective, budget, warm, effort)
         if found is not None:
             self._keep(name, found)
             for position, point in enumerate(found.parameters):
                 self.parameters[f"{name}/{position}"] = point
         return found
 
-    def _find_pair(self, name: str, objective: Objective, budget: Budget, warm: Parameters) -> bool:
-        """Whether a family for one pair was found: by descent from the point for all, and polished.
-
-        Nothing of it is kept for another search: that point is near, and there may be thousands of pairs.
-        """
-        self.progress(name)
+    def _search(self, objective: Objective, budget: Budget, warm: Parameters | None, effort: Effort) -> Found | None:
+        """By descent, polished; None if there was no usable point."""
         descending = budget.part(DESCENT * budget.left())
         with threadpool_limits(self.threads):
-            found = search(self.recursion, objective, budget=descending, rate=RATE, warm=warm, thorough=False)
-            if found is None:
-                return False
-            self._keep(name, self.polishing.polish(found, objective, budget=budget))
-        return True
+            found = search(self.recursion, objective, budget=descending, rate=RATE, warm=warm, haste=effort.haste)
+            if found is None or budget.left() <= 0:
+                return found
+            return self.polishing.polish(found, objective, budget=budget, evaluations=effort.evaluations)
 
     def _keep(self, name: str, found: Found) -> None:
         self.iterations[name] = found.iterations

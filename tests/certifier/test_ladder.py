@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from certifier.bounds.joint import joint_form
 from certifier.bounds.loops import loop_transformed
+from certifier.bounds.multipliers import check_family
 from certifier.bounds.product import ProductBound
+from certifier.certificates import tighter
 from certifier.documents import CertifyOptions
+from certifier.ladder import Wish, climb
+from certifier.limits import Budget
+from certifier.progress import Telling
 from certifier.search.state import SearchState
 from tests.building import Model, certify_model, single
 from tests.certifier.bounds.building import bounded, norms
@@ -99,6 +107,32 @@ def test_the_next_version_starts_where_the_search_stood() -> None:
     assert list(again.multipliers) == list(first.state.multipliers)
     second = certify_model(_dense(), options=CertifyOptions(), state=again)
     assert second.certificate.lipschitz.upper <= first.certificate.lipschitz.upper * (1 + 1e-4)
+
+
+def test_a_witness_holds_the_families_that_something_needs_and_no_other() -> None:
+    """Pairs are searched twice: the first families, which the second ones make superfluous, must not stay."""
+    network, product = bounded(_dense())
+    wish = Wish(method="multipliers", budget=Budget.of(20.0), classes=True, weights=None)
+    climbed = climb(network, product, wish=wish, fresh_norms=norms, kept={}, telling=Telling(lambda progress: None))
+    rung = next(rung for rung in climbed.rungs if rung.method == "multipliers")
+    assert rung.witness is not None and rung.constants is not None
+    form = joint_form(network, product.lipschitz_upper)
+    families = sorted({name.split("/")[0] for name in rung.witness.arrays})
+    counted = rung.witness.header["iterations"]
+    assert isinstance(counted, dict) and set(counted) == set(families)
+    assert any(name.endswith("again") for name in families)
+    proofs = {family: check_family(form, rung.witness, family) for family in families}
+    assert reduce(tighter, proofs.values()).upper == rung.constants.upper
+    assert rung.constants.pairs is not None
+    np.testing.assert_array_equal(reduce(tighter, proofs.values()).pairs, rung.constants.pairs)
+    for family in families:
+        rest = reduce(tighter, [proved for name, proved in proofs.items() if name != family])
+        assert rest.pairs is not None and rest.outputs is not None and rung.constants.outputs is not None
+        assert (
+            rest.upper > rung.constants.upper
+            or (rest.pairs > rung.constants.pairs).any()
+            or (rest.outputs > rung.constants.outputs).any()
+        ), family
 
 
 def test_householder_activations_are_bounded_by_one() -> None:

@@ -20,11 +20,20 @@ PATIENCE = 15
 SLOWEST = 1e-3
 TIGHT = 5.0
 """The largest g to start from; the product of norms of a law without a preferred sign is the limit of large g."""
-ROUND = 30
-ENOUGH = 2e-5
-"""How much the objective, a logarithm, has to improve in a round of steps for a hasty search to go on."""
 ENOUGH_A_DESCENT = 1e-4
-"""How much it has to improve from one whole descent to the next for a thorough search to go on."""
+"""How much it has to improve from one whole descent to the next for a search without haste to go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haste:
+    """When a descent ends early: at `most` steps, or when a round of steps gains less than `least` (of a logarithm)."""
+
+    most: int | None
+    round: int
+    least: float
+
+
+PATIENT = Haste(most=None, round=30, least=2e-5)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,26 +53,30 @@ def search(
     budget: Budget,
     rate: float,
     warm: Parameters | None,
-    thorough: bool,
+    haste: Haste | None,
 ) -> Found | None:
     """The best multipliers that gradient descent sees within the budget; None if there was no usable point at all.
 
-    A thorough search descends again and again from its best point, at half the first rate, while that helps: deep
-    networks need it.  A hasty one ends with its first descent, or earlier where that hardly gets on.
+    Without haste it descends again and again from its best point, at half the first rate, while that helps: deep
+    networks need it.  In haste it ends with its first descent or earlier.
     """
     descent = _Descent(recursion, objective, rate, warm)
     marked, before = np.inf, np.inf
     while True:
         if descent.rate <= SLOWEST:
-            if not thorough or descent.best is None or descent.best.value > before - ENOUGH_A_DESCENT:
+            if haste is not None or descent.best is None or descent.best.value > before - ENOUGH_A_DESCENT:
                 break
             before = descent.best.value
             descent.restart(rate / 2)
         descent.step()
         if budget.left() <= 0:
             break
-        if not thorough and descent.iterations % ROUND == 0 and descent.best is not None:
-            if descent.best.value > marked - ENOUGH:
+        if haste is None:
+            continue
+        if descent.iterations == haste.most:
+            break
+        if descent.iterations % haste.round == 0 and descent.best is not None:
+            if descent.best.value > marked - haste.least:
                 break
             marked = descent.best.value
     return descent.best

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 ROUNDS = 2
 """Starts of the quasi-Newton method, each from the best point and without memory of the steps before."""
 STEPS, EVALUATIONS, MEMORY = 60, 150, 20
+"""Of each start."""
 ENOUGH = 1e-7
 OUTSIDE = 10.0
 """How much worse than the best a point counts at which there is no value."""
@@ -55,12 +56,15 @@ class Polishing:
         self._best: tuple[float, list[Floats]] = (np.inf, [])
         self._iterations = 0
 
-    def polish(self, found: Found, objective: Objective, *, budget: Budget) -> Found:
-        """The best multipliers seen from those of `found` on within the budget; with the parameters of `found`."""
+    def polish(self, found: Found, objective: Objective, *, budget: Budget, evaluations: int | None) -> Found:
+        """The best multipliers seen from those of `found` on within the budget; with the parameters of `found`.
+
+        With a number of `evaluations` there is one start, which takes no more than those.
+        """
         start = self._start(found.multipliers)
         self._best, self._iterations = (np.inf, []), found.iterations
         try:
-            for _ in range(ROUNDS):
+            for _ in range(ROUNDS if evaluations is None else 1):
                 before = self._best[0]
                 minimize(
                     self._value,
@@ -68,7 +72,12 @@ class Polishing:
                     args=(objective, budget),
                     jac=True,
                     method="L-BFGS-B",
-                    options={"maxiter": STEPS, "maxfun": EVALUATIONS, "maxcor": MEMORY, "ftol": ENOUGH},
+                    options={
+                        "maxiter": STEPS,
+                        "maxfun": EVALUATIONS if evaluations is None else evaluations,
+                        "maxcor": MEMORY,
+                        "ftol": ENOUGH,
+                    },
                 )
                 if not self._best[0] < before - ENOUGH:
                     break

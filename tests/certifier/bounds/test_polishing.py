@@ -9,7 +9,7 @@ from certifier.bounds.joint import JointForm, joint_form
 from certifier.bounds.multipliers import constants_of, proved_matrix
 from certifier.limits import Budget
 from certifier.search.multipliers.arrays import NumpyArrays
-from certifier.search.multipliers.descent import Found, search
+from certifier.search.multipliers.descent import PATIENT, Found, search
 from certifier.search.multipliers.objectives import Objective, pairs
 from certifier.search.multipliers.polishing import Polishing
 from certifier.search.multipliers.recursion import Recursion
@@ -40,7 +40,7 @@ def _searched(recursion: Recursion, *, evaluations: int) -> Found:
             raise ArithmeticError
         return ALIKE(matrix)
 
-    found = search(recursion, objective, budget=Budget.of(60), rate=0.1, warm=None, thorough=False)
+    found = search(recursion, objective, budget=Budget.of(60), rate=0.1, warm=None, haste=PATIENT)
     assert found is not None
     return found
 
@@ -51,7 +51,7 @@ def test_polishing_gets_from_a_few_steps_to_where_long_descents_end(operators: t
     recursion = Recursion(chain_of(form), NumpyArrays())
     begun = _searched(recursion, evaluations=20)
     far = _searched(Recursion(chain_of(form), NumpyArrays()), evaluations=2000)
-    polished = Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(60))
+    polished = Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(60), evaluations=None)
     assert polished.value <= begun.value
     assert polished.value - far.value <= 0.25 * (begun.value - far.value)
     # What the search thinks it is worth is what is proved, but for the slack of the proof.
@@ -64,7 +64,7 @@ def test_polishing_gets_from_a_few_steps_to_where_long_descents_end(operators: t
 def test_no_time_changes_nothing() -> None:
     recursion = Recursion(chain_of(_form("Relu", "Relu")), NumpyArrays())
     begun = _searched(recursion, evaluations=3)
-    assert Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(0)) is begun
+    assert Polishing(recursion).polish(begun, ALIKE, budget=Budget.of(0), evaluations=None) is begun
 
 
 def test_the_gradient_is_that_of_the_objective() -> None:
