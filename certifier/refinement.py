@@ -17,7 +17,7 @@ from certifier.proof.execution import Gains
 from certifier.proof.local.analysis import Balls, Guide, Local
 from certifier.proof.local.ledger import Goals, Ledger
 from certifier.search.lines import LeastArea
-from certifier.search.refinement import search_radii
+from certifier.search.refinement import INNER_STEPS, search_radii
 from certifier.serving import Decider
 
 Floats = NDArray[np.float64]
@@ -116,7 +116,7 @@ def local_margins(network: Network, x: Floats, radii: Floats, target: Labels, *,
     """
     local = Local(network, gains, lower=box.lower, upper=box.upper)
     balls: Balls = local.balls(x, radii)
-    guide: Guide = LeastArea(deadline=np.inf, budget=np.inf)
+    guide: Guide = LeastArea(deadline=np.inf, budget=np.inf, steps=INNER_STEPS)
     classes = network.output_size
     zeros = np.zeros((len(x), classes))
     coefficients = np.repeat(-np.eye(classes)[None], len(x), axis=0)

@@ -24,7 +24,6 @@ from certifier.terms import Activation, Affine, Elementwise
 
 Array = NDArray[Any]
 
-INNER_STEPS = 2
 STEP_SIZE, STEP_DECAY = 0.5, 0.8
 FEW = 64
 """Rectifiers of one value that get slopes of their own; where more are undecided, the ball is too large for that."""
@@ -39,6 +38,8 @@ class LeastArea:
     deadline: float
     budget: float
     """Multiplications that one analysis may spend on functionals of inner values."""
+    steps: int
+    """Of the ascents for slopes of inner values' own; 0 for none."""
     spent: float = field(default=0.0)
 
     def slopes(self, function: Elementwise, span: Span) -> tuple[Array, Array]:
@@ -86,20 +87,20 @@ class LeastArea:
 
     def unsettled(self, function: Elementwise, span: Span, *, cost: int) -> NDArray[np.bool_] | None:
         """Rectifiers that may still be on either side."""
-        if function.name != "relu" or time.monotonic() > self.deadline:
+        if self.steps == 0 or function.name != "relu" or time.monotonic() > self.deadline:
             return None
         undecided = (span.lower < 0) & (span.upper > 0)
         undecided &= undecided.sum(axis=1, keepdims=True) <= FEW
         if not undecided.any():
             return None
-        afforded = self._afforded(undecided, undecided, span.upper - span.lower, cost * (2 * INNER_STEPS + 1))
+        afforded = self._afforded(undecided, undecided, span.upper - span.lower, cost * (2 * self.steps + 1))
         return None if afforded is None else afforded[0]
 
     def own_slopes(
         self, analysis: Analysis, start: str, coefficients: Array | Units, rows: NDArray[np.intp]
     ) -> Mapping[str, tuple[Array, Array]]:
         """A few steps of ascent from the lines of least area."""
-        return optimised_slopes(analysis, start, coefficients, rows, steps=INNER_STEPS)
+        return optimised_slopes(analysis, start, coefficients, rows, steps=self.steps)
 
     def _afforded(self, low: Array, high: Array, width: Array, cost: int) -> Sides | None:
         """As many as the budget allows, the widest first."""

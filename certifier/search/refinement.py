@@ -2,7 +2,8 @@
 
 An analysis of a ball of radius r bounds the margins over it; the least of them, as a share of what it is at the centre,
 falls from 1 and is zero at the radius that is looked for.  That is found by false position between a radius that holds
-and one that does not.  Some rows go first, and tell the others where to begin.
+and one that does not, with lines that cost nothing to choose, and improved by one or two analyses with better ones.
+Some rows go first, and tell the others where to begin.
 """
 
 from __future__ import annotations
@@ -22,14 +23,25 @@ from certifier.search.lines import LeastArea, optimised_slopes
 
 Array = NDArray[Any]
 
-ROUNDS = 12
-"""Analyses of every row at most."""
-CLOSE = 0.99
-"""A row is done when its radius is this share of one that failed."""
+ROUNDS = 8
+"""Analyses of every row at most, with lines of least area."""
+CLOSE = 0.95
+"""A row is bracketed when its radius is this share of one that failed,"""
+NEAR = 0.1
+"""or when this share of a margin is left, or lacking, at a radius between two others."""
+FINE_ROUNDS, INNER_STEPS = 2, 2
+"""Analyses with slopes that are optimised, and the steps of each descent for inner values."""
+FINE = 0.94
+"""Rows whose radius is a larger share of where it should end need no further analysis."""
 PILOTS = 3
 BLIND_SHARE = 0.1
 """Of the linearised network's distance, where nothing better is known to begin with."""
-SLOPE_STEPS = 6
+POWER = 2.5
+"""Of the radius, with which what is lost of a margin grows, until two radii tell."""
+POWERS, STRIDES, TINIEST_LOSS = (1.0, 20.0), (0.4, 2.5), 1e-9
+"""Bounds of that power, of how far a radius may change in one step, and of what is lost."""
+FIRST_STEPS, SLOPE_STEPS = 2, 6
+"""Of descents for the goals, in the first analyses and in those with optimised slopes."""
 DECIDING = 0.2
 """Goals whose distance exceeds the least by no more than this share of the radius get slopes of their own."""
 ROWS_ENTRIES = 2**22
@@ -61,61 +73,80 @@ def search_radii(
 def _search(
     local: Local, ledger: Ledger, x: Array, rows: NDArray[np.intp], *, begin: Array, deadline: float, budget: float
 ) -> None:
+    """Brackets every row's radius with lines of least area, and goes on from there with slopes that are optimised."""
     balls = local.balls(x[rows], np.zeros(len(rows)))
     outputs, goals = balls.centres[local.network.output].value, ledger.goals.some(rows)
     margins = np.einsum("bmc,bc->bm", goals.coefficients, outputs) + goals.constants
-    brackets, radii, known = _Brackets.of(len(rows)), begin.copy(), None
-    rounds, active = 0, np.arange(len(rows))
-    while len(active) and rounds < ROUNDS and time.monotonic() < deadline:
-        rounds += 1
+    brackets, radii, known, fine = _Brackets.of(len(rows)), begin.copy(), None, False
+    active, every = np.arange(len(rows)), np.arange(len(rows))
+    for steps in [0] * ROUNDS + [INNER_STEPS] * FINE_ROUNDS:
+        if time.monotonic() >= deadline:
+            return
+        if steps and not fine:
+            fine, active = True, every
+            brackets = _Brackets.of(len(rows), power=brackets.power)
+        if len(active) == 0:
+            continue
         now = radii[active]
-        guide = LeastArea(deadline=deadline, budget=budget * len(active))
-        analysis = local.analyse(replace(balls.some(active), radii=now), guide, known=known)
+        guide = LeastArea(deadline=deadline, budget=budget * len(active), steps=steps)
+        held = None if known is None else known.some(active)
+        analysis = local.analyse(replace(balls.some(active), radii=now), guide, known=held)
         verdict = ledger.judge(analysis, rows[active])
         if time.monotonic() < deadline:
-            _sharpen(verdict)
-        best = ledger.radii[rows[active]]
+            _sharpen(verdict, steps=SLOPE_STEPS if fine else FIRST_STEPS)
         share = _margin_share(verdict.below, now, margins[active])
+        best = ledger.radii[rows[active]]
         radii[active] = brackets.next(active, now, share, best)
-        fresh = Known.of(analysis)
-        known = fresh if known is None else known.replaced(fresh, share < 0)
-        keep = best < CLOSE * brackets.high[active]
-        known, active = known.some(np.flatnonzero(keep)), active[keep]
+        if fine:
+            active = active[best < FINE * np.minimum(brackets.high, radii)[active]]
+        else:
+            fresh, failed = Known.of(analysis), np.flatnonzero(share < 0)
+            known = fresh if known is None else known.replaced(active[failed], fresh.some(failed))
+            active = active[~brackets.settled(active, share, best)]
 
 
 @dataclass(kw_only=True)
 class _Brackets:
-    """Row by row a radius that holds and one that does not, with the shares of the margin that are left there."""
+    """Row by row a radius that holds and one that does not, with the logarithms of what is lost of the margin there.
+
+    What is lost grows about like a power of the radius, so that its logarithm is nearly straight in the radius' own.
+    """
 
     low: Array
-    low_share: Array
+    low_loss: Array
     high: Array
-    high_share: Array
+    high_loss: Array
+    power: Array
 
     @classmethod
-    def of(cls, rows: int) -> _Brackets:
+    def of(cls, rows: int, *, power: Array | float = POWER) -> _Brackets:
         zeros = np.zeros(rows)
-        return cls(low=zeros.copy(), low_share=zeros + 1.0, high=zeros + np.inf, high_share=zeros - np.inf)
+        ends = {"low": zeros, "low_loss": zeros - np.inf, "high": zeros + np.inf, "high_loss": zeros + np.inf}
+        return cls(**{name: end.copy() for name, end in ends.items()}, power=zeros + power)
+
+    def settled(self, rows: NDArray[np.intp], share: Array, best: Array) -> NDArray[np.bool_]:
+        """Whether the radius is known well enough, after `share` was found."""
+        between = (self.low[rows] > 0) & np.isfinite(self.high[rows])
+        close = np.where(between, NEAR, NEAR / 5)
+        return (best >= CLOSE * self.high[rows]) | (np.abs(share) < close)
 
     def next(self, rows: NDArray[np.intp], now: Array, share: Array, best: Array) -> Array:
         """Where to try next, after `share` was found at `now`."""
-        low, low_share, high, high_share = (
-            each[rows] for each in (self.low, self.low_share, self.high, self.high_share)
-        )
-        holds = share >= 0
         with np.errstate(all="ignore"):
-            # What is lost of the margin grows like an exponential, so its logarithm is nearly straight.
-            loss, low_loss = np.log1p(-share), np.log1p(-low_share)
-            beyond = now * np.clip(1.0 - loss / ((loss - low_loss) / (now - low) * now), 1.4, 2.5)
-            low, high = np.where(holds, now, low), np.where(holds, high, now)
-            low_share, high_share = np.where(holds, share, low_share), np.where(holds, high_share, share)
-            ends = np.log1p(-low_share), np.log1p(-high_share)
-            part = np.where(np.isfinite(ends[0]) & np.isfinite(ends[1]), ends[0] / (ends[0] - ends[1]), 0.5)
-            between = low + np.clip(part, 0.1, 0.9) * (high - low)
-        self.low[rows], self.low_share[rows] = low, low_share
-        self.high[rows], self.high_share[rows] = high, high_share
-        following = np.where(np.isfinite(high), between, beyond)
-        return np.maximum(np.where(np.isfinite(following), following, 2.0 * now), best)
+            loss = np.log(np.maximum(1.0 - share, TINIEST_LOSS))
+            holds = share >= 0
+            low, low_loss = np.where(holds, now, self.low[rows]), np.where(holds, loss, self.low_loss[rows])
+            high, high_loss = np.where(holds, self.high[rows], now), np.where(holds, self.high_loss[rows], loss)
+            between = (low > 0) & np.isfinite(high)
+            power = (high_loss - low_loss) / np.log(high / low)
+            power = np.where(between & np.isfinite(power), np.clip(power, *POWERS), self.power[rows])
+            following = now * np.clip(np.exp(-loss / power), *STRIDES)
+            inside = np.clip(following, low * (high / low) ** 0.1, low * (high / low) ** 0.9)
+            outside = np.where(holds, np.maximum(following, now * 1.02), np.minimum(following, now * 0.98))
+            following = np.where(between, inside, outside)
+        self.low[rows], self.low_loss[rows] = low, low_loss
+        self.high[rows], self.high_loss[rows], self.power[rows] = high, high_loss, power
+        return np.maximum(np.where(np.isfinite(following), following, now / 2), best)
 
 
 def _margin_share(below: Below, radii: Array, margins: Array) -> Array:
@@ -141,7 +172,7 @@ def _linear_distances(network: Network, x: Array, goals: Goals) -> Array:
     return np.maximum(np.nan_to_num(distances, nan=0.0).min(axis=1), 0.0)
 
 
-def _sharpen(verdict: Verdict) -> None:
+def _sharpen(verdict: Verdict, *, steps: int) -> None:
     """The goals that decide a radius, through slopes of their own."""
     analysis, below = verdict.analysis, verdict.below
     with np.errstate(all="ignore"):
@@ -151,6 +182,6 @@ def _sharpen(verdict: Verdict) -> None:
     if len(picked) == 0:
         return
     coefficients, owners = verdict.coefficients[picked], verdict.owners[picked]
-    slopes = optimised_slopes(analysis, analysis.network.output, coefficients, owners, steps=SLOPE_STEPS)
+    slopes = optimised_slopes(analysis, analysis.network.output, coefficients, owners, steps=steps)
     if slopes:
         verdict.sharpen(picked, slopes)

@@ -27,13 +27,13 @@ def local_of(network: Network, gains: Gains | None = None) -> Local:
 
 def analysed(network: Network, x: np.ndarray, radii: np.ndarray, *, gains: Gains | None = None) -> Analysis:
     """With functionals wherever they could help."""
-    local, guide = local_of(network, gains), LeastArea(deadline=time.monotonic() + 1e6, budget=1e15)
+    local, guide = local_of(network, gains), LeastArea(deadline=time.monotonic() + 1e6, budget=1e15, steps=2)
     return local.analyse(local.balls(x, radii), guide, known=None)
 
 
 def spans_alone(network: Network, x: np.ndarray, radii: np.ndarray, *, gains: Gains) -> Analysis:
     """Without any functional of inner values."""
-    local, guide = local_of(network, gains), LeastArea(deadline=0.0, budget=0.0)
+    local, guide = local_of(network, gains), LeastArea(deadline=0.0, budget=0.0, steps=0)
     return local.analyse(local.balls(x, radii), guide, known=None)
 
 

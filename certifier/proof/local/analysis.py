@@ -219,21 +219,19 @@ class Known:
         ends = {name: (lower[rows], upper[rows]) for name, (lower, upper) in self.ends.items()}
         return Known(x=self.x[rows], radii=self.radii[rows], ends=ends)
 
-    def replaced(self, other: Known, rows: NDArray[np.bool_]) -> Known:
+    def replaced(self, rows: NDArray[np.intp], other: Known) -> Known:
         """The same, with these rows as `other` knows them.
 
         Raises: ValueError if it is of other rows.
         """
-        if not np.array_equal(self.x, other.x):
+        if not np.array_equal(self.x[rows], other.x):
             raise ValueError("what is known is of other rows")
-        ends = {
-            name: (
-                np.where(rows[:, None], other.ends[name][0], lower),
-                np.where(rows[:, None], other.ends[name][1], upper),
-            )
-            for name, (lower, upper) in self.ends.items()
-        }
-        return Known(x=self.x, radii=np.where(rows, other.radii, self.radii), ends=ends)
+        ends = {name: (lower.copy(), upper.copy()) for name, (lower, upper) in self.ends.items()}
+        radii = self.radii.copy()
+        radii[rows] = other.radii
+        for name, (lower, upper) in ends.items():
+            lower[rows], upper[rows] = other.ends[name]
+        return Known(x=self.x, radii=radii, ends=ends)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -76,7 +76,7 @@ def test_a_row_outside_of_the_box_moves_as_far_as_it_does():
     network = network_of(model)
     local = Local(network, {}, lower=np.array([2.0]), upper=np.array([3.0]))
     x, radius = np.array([[0.0]]), np.array([3.0])
-    analysis = local.analyse(local.balls(x, radius), LeastArea(deadline=0.0, budget=0.0), known=None)
+    analysis = local.analyse(local.balls(x, radius), LeastArea(deadline=0.0, budget=0.0, steps=0), known=None)
     span = analysis.spans[network.terms[0].output]
     assert span.moved[0, 0] >= np.tanh(3.0) and span.length[0, 0] >= np.tanh(3.0)
     assert span.lower[0, 0] <= 0.0 and span.upper[0, 0] >= np.tanh(3.0)
