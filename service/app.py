@@ -13,11 +13,11 @@ from certifier.limits import Limits
 from service import openapi, problems
 from service.certifying import Certifying
 from service.child import ChildLimits
+from service.children import Children
 from service.closing import CloseAfterEarlyAnswer
 from service.datadir import DataDirectory
-from service.jobs import Children
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import certify, check, health, keys, models, operators, predict
+from service.routes import certify, check, health, jobs, keys, models, operators, predict
 from service.routes import metrics as metrics_route
 from service.runtime import Runtime
 from service.settings import Settings
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(CloseAfterEarlyAnswer)
     problems.install(app)
-    for routes in (health, certify, check, models, keys, predict, operators, metrics_route):
+    for routes in (health, certify, jobs, check, models, keys, predict, operators, metrics_route):
         app.include_router(routes.router)
     openapi.complete(app)
     return app

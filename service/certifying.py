@@ -18,11 +18,12 @@ from certifier.limits import Limits
 from certifier.search.state import Seal
 from service.artifacts import CERTIFICATE, CHECK, STATE
 from service.child import CertifyJob, CheckJob, certify_folder, check_folder
+from service.children import Children
 from service.datadir import DataDirectory
-from service.errors import ServiceError, Unavailable, UnknownModel
-from service.jobs import Children
+from service.errors import JobAbandoned, ServiceError, Unavailable, UnknownModel
+from service.jobs import Job, Jobs, Outcome
 from service.metrics import Metrics
-from service.store import Store, StoredVersion, Upload
+from service.store import Store, Upload
 
 
 class Certifying:
@@ -33,36 +34,63 @@ class Certifying:
     ) -> None:
         self._store, self._children, self._folder = store, children, folder
         self._seal, self._limits, self._metrics = seal, limits, metrics
-        self._running: dict[Upload, asyncio.Task[bytes]] = {}
+        self.jobs = Jobs()
         self.draining = False
 
     async def certify(self, upload: Upload, options: CertifyOptions, folder: Path) -> tuple[bytes, bool]:
         """The certificate of the upload in `folder` as JSON, and whether it is new.
 
+        Takes `folder` over and removes it.
+        Raises: CertifierError, NameConflict, CertificationCrashed, Unavailable, JobAbandoned, Defect.
+        """
+        begun, is_new = await self.begin(upload, options, folder)
+        if isinstance(begun, bytes):
+            return begun, False
+        # Shielded: a client that hangs up does not waste what was begun.
+        outcome = await asyncio.shield(begun.task)
+        return outcome.document, is_new
+
+    async def begin(self, upload: Upload, options: CertifyOptions, folder: Path) -> tuple[Job | bytes, bool]:
+        """The job that certifies the upload in `folder`, and whether it is new; or the stored certificate as JSON.
+
         The same upload under the same name is answered from the store, or joins the job that is certifying it.
         Takes `folder` over and removes it.
-        Raises: CertifierError, NameConflict, CertificationCrashed, Unavailable, Defect.
+        Raises: NameConflict.
         """
-        running = self._running.get(upload)
+        running = self.jobs.running(upload)
         if running is None:
             try:
                 stored = await asyncio.to_thread(self._stored, upload)
             except BaseException:
                 await asyncio.to_thread(self._folder.discard, folder)
                 raise
-            running = self._running.get(upload)
+            running = self.jobs.running(upload)
             if stored is not None:
                 await asyncio.to_thread(self._folder.discard, folder)
                 self._metrics.certified("stored")
                 return stored, False
         if running is not None:
             await asyncio.to_thread(self._folder.discard, folder)
-            return await asyncio.shield(running), False
-        task = asyncio.create_task(self._certify_new(upload, options, folder))
-        self._running[upload] = task
-        task.add_done_callback(lambda _: self._running.pop(upload, None))
-        # Shielded: a client that hangs up does not waste what was begun.
-        return await asyncio.shield(task), True
+            return running, False
+        job = Job(upload)
+        job.run(self._certify_new(job, options, folder))
+        self.jobs.add(job)
+        return job, True
+
+    async def abandon(self, identifier: str) -> Job:
+        """End a job without an outcome unless it has one, and forget it.
+
+        Raises: UnknownJob.
+        """
+        job = self.jobs.get(identifier)
+        await job.abandon()
+        self.jobs.forget(job)
+        return job
+
+    def call_off_searches(self) -> None:
+        """Let every job that runs or waits come to an end with what it has proved."""
+        for job in self.jobs:
+            job.wire.call_off()
 
     async def check(self, options: CertifyOptions, folder: Path) -> bytes:
         """What certifying the upload in `folder` would refuse, as JSON; nothing is kept.
@@ -82,18 +110,21 @@ class Certifying:
     async def close(self) -> None:
         """Stop the running jobs; what they have not finished leaves no trace."""
         self.draining = True
-        tasks = list(self._running.values())
+        tasks = [job.task for job in self.jobs]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _certify_new(self, upload: Upload, options: CertifyOptions, folder: Path) -> bytes:
-        log = structlog.get_logger("service").bind(model=upload.name, sha256=upload.sha256, bytes=upload.bytes)
+    async def _certify_new(self, job: Job, options: CertifyOptions, folder: Path) -> Outcome:
+        upload = job.upload
+        log = structlog.get_logger("service").bind(
+            job=job.id, model=upload.name, sha256=upload.sha256, bytes=upload.bytes
+        )
         try:
             if self.draining:
                 raise Unavailable("the server is stopping")
             number = await asyncio.to_thread(self._prepare, upload, folder)
-            job = CertifyJob(
+            asked = CertifyJob(
                 folder=folder,
                 name=upload.name,
                 version=number,
@@ -101,17 +132,24 @@ class Certifying:
                 limits=self._limits,
                 seal=self._seal,
             )
-            await self._children.run(certify_folder, job, seconds=self._limits.seconds)
-            version, data = await asyncio.to_thread(self._publish, upload, folder)
+            await self._children.run(certify_folder, asked, seconds=self._limits.seconds, wire=job.wire)
+            job.is_publishing = True
+            outcome = await asyncio.to_thread(self._publish, job, folder)
         except (CertifierError, ServiceError) as error:
             self._metrics.certified(error.code)
             log.info("refused", code=error.code)
             raise
+        except asyncio.CancelledError:
+            if not job.is_abandoned:
+                raise
+            self._metrics.certified(JobAbandoned.code)
+            log.info("abandoned")
+            raise JobAbandoned(job.id) from None
         finally:
             await asyncio.to_thread(self._folder.discard, folder)
         self._metrics.certified("certified")
-        log.info("certified", version=version.version)
-        return data
+        log.info("certified", version=outcome.version.version)
+        return outcome
 
     def _checked(self, folder: Path) -> bytes:
         return ModelCheck.model_validate_json((folder / CHECK).read_bytes()).model_dump_json().encode()
@@ -129,9 +167,12 @@ class Certifying:
             return upload.version or 1
         return upload.version or newest.version + 1
 
-    def _publish(self, upload: Upload, folder: Path) -> tuple[StoredVersion, bytes]:
+    def _publish(self, job: Job, folder: Path) -> Outcome:
         certificate = Certificate.model_validate_json((folder / CERTIFICATE).read_bytes())
-        return self._store.publish(upload, certificate, folder)
+        # Another search for the same upload, in more time, may find smaller constants.
+        is_final = not job.wire.is_called_off
+        version, document = self._store.publish(job.upload, certificate, folder, is_final=is_final)
+        return Outcome(version=version, document=document)
 
 
 def options_digest(options: CertifyOptions) -> str:

@@ -1,7 +1,7 @@
 """What runs inside the child process of a certification or a check: limits first, then the library.
 
-The upload, its state and the results travel as files of the job's folder; only a short outcome crosses the pipe, so
-that the parent never unpickles what an upload could have shaped.
+The upload, its state and the results travel as files of the job's folder; only a short outcome crosses the pipe, and
+progress the wire, so that the parent never unpickles what an upload could have shaped.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from certifier.limits import Limits
 from certifier.search.state import Seal, SearchState
 from service.artifacts import CALIBRATION, CERTIFICATE, CHECK, CONSTANTS, PORTABLE, SERVED, STATE, UPLOAD
 from service.errors import ChildLimitReached, Defect
+from service.wire import ChildEnd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,8 @@ def apply_limits(limits: ChildLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
 
 
-def certify_folder(job: CertifyJob) -> None:
-    """Certify the upload in the job's folder and leave the results beside it."""
+def certify_folder(job: CertifyJob, end: ChildEnd) -> None:
+    """Certify the upload in the job's folder and leave the results beside it; whoever asked is at the wire's `end`."""
     certified = certify(
         (job.folder / UPLOAD).read_bytes(),
         name=job.name,
@@ -81,8 +82,9 @@ def certify_folder(job: CertifyJob) -> None:
         limits=job.limits,
         state=_kept_state(job.folder / STATE),
         seal=job.seal,
-        progress=lambda news: None,
+        progress=end.tell,
         calibration=_calibration(job.folder),
+        is_cancelled=end.listen(),
     )
     (job.folder / SERVED).write_bytes(certified.served_model)
     (job.folder / CONSTANTS).write_bytes(certified.constants)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from certifier import operators_table
 from service.app import create_app
+from service.jobs import KEPT
 from service.problems import MEDIA_TYPE, problem_table
 from service.settings import Settings
 
@@ -34,6 +35,24 @@ def http_page() -> str:
         "A form may bring a second file, `calibration`: inputs as `.npy`, rows as in `/predict`. They say which pairs "
         "of classes matter, and the search spends its time on the constants of those; its digest stands in the "
         "certificate's options. Constants are proved as without it and hold for all inputs.\n\n"
+        "## While it runs\n\n"
+        "Every certification is a job. `Prefer: respond-async` with `POST /certify` answers 202 at once, with the "
+        "job and its path in `Location`; without it the answer is the certificate, and `GET /jobs` lists the job "
+        "meanwhile. `GET /jobs/{job}` tells its `state` (`waiting`, `running`, `certified`, `refused`) and its "
+        "`progress`: stage, share, the method that is being tried, and the smallest constants that are proved by "
+        "now. They are proved, but nothing is certified before the self-test.\n\n"
+        "`POST /jobs/{job}/cancel` ends the search alone: its method proves what it has found, others are not "
+        "begun, and the certificate comes out with a note that begins with `search cancelled`. It is stored like "
+        "any other, but the same upload is certified anew when it comes again without a `version`. "
+        "`DELETE /jobs/{job}` abandons the certification: its process is stopped, nothing is stored, and whoever "
+        "waits for it gets a 409. A server that is told to stop calls all searches off. A search never takes more "
+        "than two thirds of `LIPCERT_CERTIFY_SECONDS`, whatever `options.seconds` asks for, and the certificate "
+        "says where that ended it.\n\n"
+        f"Jobs live as long as the server's process, and the last {KEPT} that have ended are still known. "
+        "Certificates are stored whether or not anybody asks for their job.\n\n"
+        "    curl -i -H 'Prefer: respond-async' -F file=@model.onnx localhost:8080/certify\n"
+        "    curl localhost:8080/jobs/JOB\n"
+        "    curl -X POST localhost:8080/jobs/JOB/cancel\n\n"
         "## Checking\n\n"
         "`POST /check` takes what `/certify` takes and answers 200 with a report: `refusals` has everything "
         "that certifying would refuse, in its order and with the same codes, and `operators` how often each "

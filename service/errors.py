@@ -2,6 +2,8 @@
 
 ServiceError
 ├── UnknownModel           no visible model or version of that name
+├── UnknownJob             no job of that id is remembered
+├── JobAbandoned           the certification was abandoned by a caller
 ├── NoPortableCertificate  the version was certified before certificate files were kept
 ├── NameConflict           the version exists with other bytes or options, or was deleted
 ├── BodyTooLarge           more bytes than a limit allows
@@ -40,6 +42,32 @@ class UnknownModel(ServiceError):
 
     def details(self) -> dict[str, object]:
         return {"model": self.name, "version": self.version}
+
+
+class UnknownJob(ServiceError):
+    """No job `identifier` is known: there was none, it was abandoned, or it ended too long ago."""
+
+    code = "unknown_job"
+
+    def __init__(self, identifier: str) -> None:
+        self.identifier = identifier
+        super().__init__(f"no job {identifier!r}; those that have ended are forgotten in time, and at a restart")
+
+    def details(self) -> dict[str, object]:
+        return {"job": self.identifier}
+
+
+class JobAbandoned(ServiceError):
+    """The certification was abandoned by a caller who knew its job."""
+
+    code = "job_abandoned"
+
+    def __init__(self, identifier: str) -> None:
+        self.identifier = identifier
+        super().__init__(f"job {identifier!r} was abandoned; nothing was stored")
+
+    def details(self) -> dict[str, object]:
+        return {"job": self.identifier}
 
 
 class NoPortableCertificate(ServiceError):

@@ -1,89 +1,149 @@
-"""Child processes: one per job, limited, killable, and never a reason to hang.
+"""Jobs: the certifications that run, wait or have ended, as long as this process lives.
 
-Each job gets a process of its own, forked from a server process that has the library loaded and nothing of any other
-upload.  A dead or overdue child becomes a typed error.
+A job is known by its id to whoever began it: it can be watched, its search called off, and the whole of it abandoned.
+Its outcome does not depend on any of that being remembered: certificates are in the store.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+import uuid
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
-from pebble import ProcessExpired, ProcessFuture, concurrent
+from service import schemas
+from service.errors import Unavailable, UnknownJob
+from service.problems import problem_of
+from service.store import StoredVersion, Upload
+from service.wire import Wire
 
-from certifier.errors import CertifierError, ResourceLimitExceeded
-from service.child import ChildLimits, alive, run_limited
-from service.errors import CertificationCrashed, ChildLimitReached, Defect, Unavailable
-
-PRELOADED = ["service.child", "service.cli"]
-"""What the fork server imports once for all children: the library, and what the command's start-up script imports,
-because Python runs the main script's imports again in every child."""
-PROBE_SECONDS = 60.0
-PROBE_KEPT_SECONDS = 10.0
-"""How long a successful probe counts as news."""
+State = Literal["waiting", "running", "certified", "refused"]
+KEPT = 256
+"""Jobs that have ended and are still known."""
 
 
-class Children:
-    """Runs jobs in child processes, `workers` at a time, with at most `queue` waiting."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job came to: a stored version and its certificate as JSON."""
 
-    def __init__(self, *, workers: int, queue: int, limits: ChildLimits) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
-        self._slots = asyncio.Semaphore(workers)
-        self._limits = limits
-        self._capacity = workers + queue
-        self._taken = 0
-        self._probed = float("-inf")
+    version: StoredVersion
+    document: bytes
+
+
+class Job:
+    """One certification, from its upload to its outcome."""
+
+    def __init__(self, upload: Upload) -> None:
+        self.id = uuid.uuid4().hex
+        self.upload = upload
+        self.created = datetime.now(UTC).isoformat()
+        self.wire = Wire()
+        self.is_abandoned = False
+        self.is_publishing = False
+        """Whether it is too late to be abandoned."""
+        self._task: asyncio.Task[Outcome] | None = None
+        self._ended: float | None = None
+        self._problem: schemas.Problem | None = None
+
+    def run(self, work: Coroutine[None, None, Outcome]) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(work)
+        self._task.add_done_callback(self._note_end)
 
     @property
-    def taken(self) -> int:
-        """Jobs running or waiting."""
-        return self._taken
+    def path(self) -> str:
+        """Where it can be asked for."""
+        return f"/jobs/{self.id}"
 
-    async def run(self, function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
-        """The value of `function(*arguments)` in a limited child within `seconds` of wall-clock time.
+    @property
+    def task(self) -> asyncio.Task[Outcome]:
+        """The work, once it has begun."""
+        assert self._task is not None
+        return self._task
 
-        Raises: CertifierError as the child raised it, ResourceLimitExceeded, CertificationCrashed, Unavailable,
-        Defect.
+    @property
+    def state(self) -> State:
+        """How far it is."""
+        if not self.task.done():
+            return "waiting" if self.wire.began is None else "running"
+        return "certified" if self.outcome else "refused"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it came to, if it did."""
+        return self.task.result() if self.task.done() and self._problem is None else None
+
+    @property
+    def seconds(self) -> float:
+        """How long its child has been at work, or was."""
+        if self.wire.began is None:
+            return 0.0
+        return (self._ended or time.monotonic()) - self.wire.began
+
+    async def abandon(self) -> None:
+        """End it without an outcome, if it has none yet, and wait until it has ended."""
+        self.is_abandoned = True
+        if not self.is_publishing:
+            self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def described(self) -> schemas.Job:
+        """What a caller is told of it."""
+        upload, outcome = self.upload, self.outcome
+        version = None if outcome is None else outcome.version.version
+        return schemas.Job(
+            id=self.id,
+            state=self.state,
+            model=upload.name,
+            version=version,
+            sha256=upload.sha256,
+            created=self.created,
+            seconds=self.seconds,
+            search_cancelled=self.wire.is_called_off,
+            progress=self.wire.progress,
+            certificate=None if version is None else f"/models/{upload.name}/versions/{version}",
+            problem=self._problem,
+        )
+
+    def _note_end(self, task: asyncio.Task[Outcome]) -> None:
+        self._ended = time.monotonic()
+        error = Unavailable("the server is stopping") if task.cancelled() else task.exception()
+        if error is not None:
+            self._problem = problem_of(error if isinstance(error, Exception) else Exception(repr(error)), self.path)
+
+
+class Jobs:
+    """The jobs that this process knows of, newest last."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def add(self, job: Job) -> None:
+        """Know a job that has begun; the oldest of those that have ended are forgotten."""
+        self._jobs[job.id] = job
+        ended = [each.id for each in self if each.task.done()]
+        for identifier in ended[: max(len(ended) - KEPT, 0)]:
+            del self._jobs[identifier]
+
+    def get(self, identifier: str) -> Job:
+        """The job of that id.
+
+        Raises: UnknownJob.
         """
-        if self._taken >= self._capacity:
-            raise Unavailable(f"{self._taken} certifications are running or waiting")
-        self._taken += 1
-        try:
-            async with self._slots:
-                return await self._run(function, *arguments, seconds=seconds)
-        finally:
-            self._taken -= 1
+        if identifier not in self._jobs:
+            raise UnknownJob(identifier)
+        return self._jobs[identifier]
 
-    async def check(self) -> None:
-        """A child can be started and answers; any exception says that it cannot."""
-        if time.monotonic() - self._probed > PROBE_KEPT_SECONDS:
-            await self._run(alive, seconds=PROBE_SECONDS)
-            self._probed = time.monotonic()
+    def running(self, upload: Upload) -> Job | None:
+        """The job that certifies this very upload now, if there is one."""
+        return next((job for job in self if job.upload == upload and not job.task.done()), None)
 
-    async def _run(self, function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
-        started = time.monotonic()
-        # Starting a process waits for the fork server, so it happens in a thread.
-        future = await asyncio.to_thread(self._start, function, arguments, seconds)
-        try:
-            outcome = await asyncio.wrap_future(future)
-        except FutureTimeout:
-            elapsed = round(time.monotonic() - started, 3)
-            raise ResourceLimitExceeded("seconds", limit=seconds, actual=max(elapsed, seconds)) from None
-        except ProcessExpired as error:
-            if error.exitcode == -signal.SIGXCPU:
-                raise ChildLimitReached("cpu_seconds", limit=self._limits.cpu_seconds) from None
-            raise CertificationCrashed(error.exitcode) from None
-        if isinstance(outcome, CertifierError | Defect):
-            raise outcome
-        return outcome
-
-    def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> ProcessFuture[Any]:
-        # Pebble reads `context`, but declares it under another name.
-        launch = concurrent.process(name="lipcert-certify", timeout=seconds, context=self._context)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        return launch(run_limited)(self._limits, function, *arguments)
+    def forget(self, job: Job) -> None:
+        """Know it no more."""
+        self._jobs.pop(job.id, None)

@@ -41,6 +41,8 @@ TABLE: Mapping[type[Exception], Kind] = {
     library.SelfTestFailed: Kind(422, "The model failed its self-test, so nothing is certified"),
     library.NotProved: Kind(422, "No bound could be proved"),
     service.UnknownModel: Kind(404, "No such model"),
+    service.UnknownJob: Kind(404, "No such job"),
+    service.JobAbandoned: Kind(409, "The certification was abandoned"),
     service.NoPortableCertificate: Kind(404, "The version has no certificate file"),
     service.NameConflict: Kind(409, "The version is taken"),
     service.BodyTooLarge: Kind(413, "The body is too large"),
@@ -63,10 +65,10 @@ def kind_of(error_class: type[Exception]) -> Kind | None:
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     for error_class in (library.CertifierError, service.ServiceError):
-        app.add_exception_handler(error_class, _known)
+        app.add_exception_handler(error_class, _any)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _of_the_framework)
-    app.add_exception_handler(Exception, _defect)
+    app.add_exception_handler(Exception, _any)
 
 
 def responses(*error_classes: type[Exception]) -> dict[int | str, dict[str, Any]]:
@@ -113,40 +115,47 @@ def _response(texts: Sequence[str]) -> dict[str, Any]:
     return {"description": " ".join(dict.fromkeys(texts)), "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def _answer(
-    request: Request, *, status: int, code: str, title: str, detail: str, details: Mapping[str, object]
-) -> JSONResponse:
-    document = Problem(
+def problem_of(error: Exception, instance: str) -> Problem:
+    """How `error` is answered at the path `instance`; a defect goes to the log, and the problem names its entry."""
+    kind = kind_of(type(error))
+    if kind is None:
+        return _defect(error, instance)
+    assert isinstance(error, library.CertifierError | service.ServiceError)
+    detail = str(error) or kind.title
+    return _problem(kind.status, error.code, kind.title, detail, instance, error.details())
+
+
+def _problem(status: int, code: str, title: str, detail: str, instance: str, details: Mapping[str, object]) -> Problem:
+    return Problem(
         type=TYPE_PREFIX + code.replace("_", "-"),
         title=title,
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=instance,
         code=code,
         details=dict(details),
     )
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return JSONResponse(document.model_dump(mode="json"), status, headers, MEDIA_TYPE)
 
 
-async def _known(request: Request, error: Exception) -> Response:
-    kind = kind_of(type(error))
-    if kind is None:
-        return await _defect(request, error)
-    assert isinstance(error, library.CertifierError | service.ServiceError)
-    return _answer(
-        request,
-        status=kind.status,
-        code=error.code,
-        title=kind.title,
-        detail=str(error) or kind.title,
-        details=error.details(),
-    )
+def _defect(error: Exception, instance: str) -> Problem:
+    incident = uuid.uuid4().hex
+    structlog.get_logger("service").error("defect", incident=incident, path=instance, exc_info=error)
+    detail = f"The server failed; its log has the cause under {incident}."
+    return _problem(500, "internal_error", "A defect of the server", detail, instance, {"incident": incident})
+
+
+def _answer(problem: Problem) -> JSONResponse:
+    headers = {"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else None
+    return JSONResponse(problem.model_dump(mode="json"), problem.status, headers, MEDIA_TYPE)
+
+
+async def _any(request: Request, error: Exception) -> Response:
+    return _answer(problem_of(error, request.url.path))
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return await _known(request, service.InvalidRequest(validation_problems(error)))
+    return await _any(request, service.InvalidRequest(validation_problems(error)))
 
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:
@@ -154,23 +163,6 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     code = "body_too_large" if error.status_code == 413 else phrase.lower().replace(" ", "_")
-    answer = _answer(
-        request, status=error.status_code, code=code, title=phrase, detail=str(error.detail) or phrase, details={}
-    )
+    answer = _answer(_problem(error.status_code, code, phrase, str(error.detail) or phrase, request.url.path, {}))
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def _defect(request: Request, error: Exception) -> Response:
-    incident = uuid.uuid4().hex
-    structlog.get_logger("service").error(
-        "defect", incident=incident, path=request.url.path, method=request.method, exc_info=error
-    )
-    return _answer(
-        request,
-        status=500,
-        code="internal_error",
-        title="A defect of the server",
-        detail=f"The server failed; its log has the cause under {incident}.",
-        details={"incident": incident},
-    )

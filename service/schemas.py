@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from certifier.documents import LipschitzBound, OperatorSupport, Preprocessing
+from certifier.progress import Progress
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_TEXT = "1 to 128 letters, digits, dots, underscores or hyphens, beginning with a letter or digit."
@@ -76,6 +77,30 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked for.", examples=["/models/digits"])
     code: str = Field(description="Kind of the problem for machines; stable.", examples=["unknown_model"])
     details: dict[str, Any] = Field(description="The facts of the refusal, by kind.")
+
+
+class Job(BaseModel):
+    """A certification that waits, runs or has ended."""
+
+    id: str = Field(examples=["0f3c5a7e9b1d4c6f8a2b4d6f8e0a1c3e"])
+    state: Literal["waiting", "running", "certified", "refused"]
+    model: str = Field(description="The name that it certifies a version of.")
+    version: int | None = Field(description="The version that it certified; null before.")
+    sha256: str = Field(description="Digest of the uploaded bytes.")
+    created: str = Field(description="When it was asked for: UTC, ISO 8601.")
+    seconds: float = Field(description="How long it has been running, or ran.")
+    search_cancelled: bool = Field(description="Whether its search was called off.")
+    progress: Progress | None = Field(
+        description="Where it stands, with the best bound that is proved by now; null before it has said anything."
+    )
+    certificate: str | None = Field(description="Path of the certificate; null before there is one.")
+    problem: Problem | None = Field(description="Why it was refused; null unless it was.")
+
+
+class JobList(BaseModel):
+    """Jobs that run, wait or ended lately, newest first."""
+
+    jobs: list[Job]
 
 
 class VersionSummary(BaseModel):

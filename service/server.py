@@ -34,7 +34,10 @@ def run(settings: Settings) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM, says it is not ready, keeps serving for the drain, and then stops; SIGINT stops at once."""
+    """On SIGTERM, says it is not ready, keeps serving for the drain, and then stops; SIGINT stops at once.
+
+    Either calls running searches off, so that certifications end with what they have proved.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
@@ -46,6 +49,8 @@ class DrainingServer(uvicorn.Server):
         parts = getattr(self._app.state, "parts", None)
         if parts is not None:
             parts.certifying.draining = True
+            # Not from within a signal handler, which may have interrupted it.
+            asyncio.get_running_loop().call_soon_threadsafe(parts.certifying.call_off_searches)
         if sig == signal.SIGTERM and self._stop_at is None and self._drain_seconds > 0 and parts is not None:
             self._stop_at = asyncio.get_running_loop().time() + self._drain_seconds
             return

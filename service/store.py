@@ -24,6 +24,8 @@ from service.database import open_database
 from service.errors import NameConflict, UnknownModel
 from service.tables import models, staging, versions
 
+NOT_FINAL = 0
+"""The revision of no checker: that of versions which the same upload would better."""
 ABANDONED_AFTER = timedelta(days=1)
 """Blobs that another server began to write longer ago than this belong to a server that died."""
 
@@ -147,9 +149,12 @@ class Store:
         except FileNotFoundError as error:
             raise UnknownModel(version.name, version.version) from error
 
-    def publish(self, upload: Upload, certificate: Certificate, folder: Path) -> tuple[StoredVersion, bytes]:
+    def publish(
+        self, upload: Upload, certificate: Certificate, folder: Path, *, is_final: bool
+    ) -> tuple[StoredVersion, bytes]:
         """Make the artifacts in `folder` a visible version; afterwards no crash can lose it.
 
+        One that is not final does not answer the same upload when it comes again without a wanted version.
         Raises: NameConflict when the wanted version was taken meanwhile.
         """
         prefix = uuid.uuid4().hex
@@ -163,7 +168,7 @@ class Store:
                 document = _numbered(certificate, upload.name, number)
                 data = document.model_dump_json().encode()
                 self._blobs.put(prefix, CERTIFICATE, data)
-                if self._insert(upload, prefix, document, number):
+                if self._insert(upload, prefix, document, number, CHECKER_REVISION if is_final else NOT_FINAL):
                     return self.resolve(upload.name, number), data
                 if upload.version is not None and self._is_given(upload.name, number):
                     raise NameConflict(upload.name, upload.version, "was taken meanwhile")
@@ -233,7 +238,7 @@ class Store:
         with self._engine.connect() as connection:
             return connection.scalar(query) is not None
 
-    def _insert(self, upload: Upload, prefix: str, document: Certificate, number: int) -> bool:
+    def _insert(self, upload: Upload, prefix: str, document: Certificate, number: int, revision: int) -> bool:
         """The transaction that makes the version visible; False when the number is taken."""
         values = {
             "name": upload.name,
@@ -242,7 +247,7 @@ class Store:
             "prefix": prefix,
             "sha256": upload.sha256,
             "options_digest": upload.options_digest,
-            "checker_revision": CHECKER_REVISION,
+            "checker_revision": revision,
             "bytes": upload.bytes,
             "created": _now(),
             "summary": _summary(document),

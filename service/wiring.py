@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, Request
 
 from service.certifying import Certifying
+from service.children import Children
 from service.datadir import DataDirectory
-from service.jobs import Children
 from service.metrics import Metrics
 from service.runtime import Runtime
 from service.settings import Settings

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
 from certifier import errors as library
 from certifier.documents import Certificate, CertifyOptions
-from service import errors
+from service import errors, schemas
 from service.artifacts import CALIBRATION, UPLOAD
 from service.bodies import parse_fields
 from service.certifying import options_digest
+from service.jobs import Job
 from service.openapi import CERTIFY_BODY
 from service.problems import responses
 from service.schemas import Name, Version
@@ -22,6 +23,10 @@ from service.uploads import Form, Place, asked_options, default_name, receive
 from service.wiring import Wired
 
 router = APIRouter(tags=["models"])
+Prefer = Annotated[
+    str | None,
+    Header(description="`respond-async` (RFC 7240) answers at once with the job.", examples=["respond-async"]),
+]
 
 REFUSALS = (
     library.MalformedModel,
@@ -38,6 +43,7 @@ REFUSALS = (
     errors.UnsupportedMediaType,
     errors.InvalidRequest,
     errors.CertificationCrashed,
+    errors.JobAbandoned,
     errors.Unavailable,
 )
 
@@ -52,14 +58,19 @@ class _Labels(BaseModel):
     status_code=201,
     response_model=Certificate,
     response_description="A new certificate.",
-    responses={200: {"model": Certificate, "description": "The stored certificate."}} | responses(*REFUSALS),
+    responses={
+        200: {"model": Certificate, "description": "The stored certificate."},
+        202: {"model": schemas.Job, "description": "The job that certifies it, whose path is in `Location`."},
+    }
+    | responses(*REFUSALS),
     openapi_extra=dict(CERTIFY_BODY),
 )
-async def certify(request: Request, parts: Wired) -> Response:
+async def certify(request: Request, parts: Wired, prefer: Prefer = None) -> Response:
     """Certify a model.
 
     The same bytes with the same options under the same name are answered from the store with 200; a new certificate
-    is a 201. Versions count up by themselves and are never given twice.
+    is a 201. Versions count up by themselves and are never given twice. With `Prefer: respond-async` a 202 names the
+    job that goes on certifying; every certification is such a job, which can be watched and whose search can be ended.
     """
     folder = await asyncio.to_thread(parts.folder.new_folder)
     try:
@@ -72,8 +83,18 @@ async def certify(request: Request, parts: Wired) -> Response:
     except BaseException:
         await asyncio.to_thread(parts.folder.discard, folder)
         raise
+    if _is_preferred(prefer, "respond-async"):
+        begun, _ = await parts.certifying.begin(upload, options, folder)
+        if isinstance(begun, Job):
+            headers = {"Location": begun.path, "Preference-Applied": "respond-async"}
+            return Response(begun.described().model_dump_json(), 202, headers, "application/json")
+        return Response(begun, 200, media_type="application/json")
     document, created = await parts.certifying.certify(upload, options, folder)
     return Response(document, 201 if created else 200, media_type="application/json")
+
+
+def _is_preferred(header: str | None, preference: str) -> bool:
+    return preference in (part.split(";")[0].strip().lower() for part in (header or "").split(","))
 
 
 def _described(form: Form) -> tuple[Upload, CertifyOptions]:

@@ -118,8 +118,8 @@ FAULTS = (
     Fault(
         name="pair constants are those of the whole vector",
         file="certifier/certificates.py",
-        old="radii = strictly_below(margin_lower, pairs[label])",
-        new="radii = strictly_below(margin_lower, pairs[label] / np.sqrt(2.0))",
+        old="_radii(margin_lower, pairs[label], fixed, growth)",
+        new="_radii(margin_lower, pairs[label] / np.sqrt(2.0), fixed, growth)",
         tests=(TRAPS, CERTIFICATES),
     ),
     Fault(

@@ -37,8 +37,8 @@ FAULTS = (
     Fault(
         name="only the runner-up's pair counts",
         file="certifier/certificates.py",
-        old="radius = np.where(finite, radii.min(axis=1), 0.0)",
-        new="radius = np.where(finite, radii[count, runner_up], 0.0)",
+        old="radius = np.where(finite, np.minimum(radii.min(axis=1), room), 0.0)",
+        new="radius = np.where(finite, np.minimum(radii[count, runner_up], room), 0.0)",
         tests=(CERTIFICATES,),
     ),
     Fault(
@@ -170,7 +170,7 @@ FAULTS = (
     Fault(
         name="lower bounds keep the rounding of their evaluations",
         file="certifier/search/attack.py",
-        old="reliable = np.nextafter(difference, 0.0) - np.nextafter(strays[0] + strays[1], np.inf)",
+        old="reliable = np.nextafter(difference, 0.0) - np.nextafter(stray + radius, np.inf)",
         new="reliable = difference",
         tests=(SEARCH,),
     ),

@@ -74,7 +74,7 @@ def test_killed_during_certification(start_server: Start) -> None:
 ORPHAN = """
 import asyncio, time
 from service.child import ChildLimits
-from service.jobs import Children
+from service.children import Children
 children = Children(workers=1, queue=0, limits=ChildLimits(memory_bytes=2**32, cpu_seconds=600))
 asyncio.run(children.run(time.sleep, 600, seconds=600))
 """

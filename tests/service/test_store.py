@@ -55,7 +55,7 @@ def upload(name: str = "m", digest: str = "a", version: int | None = None, optio
 
 
 def publish(store: Store, tmp_path: Path, wanted: Upload) -> int:
-    return store.publish(wanted, CERTIFICATE_EXAMPLE, artifacts(tmp_path))[0].version
+    return store.publish(wanted, CERTIFICATE_EXAMPLE, artifacts(tmp_path), is_final=True)[0].version
 
 
 def stored_files(folder: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def test_versions_count_up_and_are_never_given_twice(store: Store, tmp_path: Pat
 
 def test_the_certificate_carries_the_number_it_got(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path, upload(digest="a"))
-    stored, data = store.publish(upload(digest="b"), CERTIFICATE_EXAMPLE, artifacts(tmp_path))
+    stored, data = store.publish(upload(digest="b"), CERTIFICATE_EXAMPLE, artifacts(tmp_path), is_final=True)
     assert Certificate.model_validate_json(data).model.version == stored.version == 2
     assert store.read(stored, CERTIFICATE) == data
     assert store.read(stored, SERVED) == b"served.onnx x"
@@ -86,8 +86,18 @@ def test_the_certificate_carries_the_number_it_got(store: Store, tmp_path: Path)
 
 def test_unlisted_pairs_get_a_link(store: Store, tmp_path: Path) -> None:
     large = CERTIFICATE_EXAMPLE.model_copy(update={"pairs": None})
-    _, data = store.publish(upload(), large, artifacts(tmp_path))
+    _, data = store.publish(upload(), large, artifacts(tmp_path), is_final=True)
     assert Certificate.model_validate_json(data).pairs_link == "/models/m/versions/1/pairs"
+
+
+def test_what_is_not_final_answers_only_who_asks_for_its_number(store: Store, tmp_path: Path) -> None:
+    store.publish(upload(), CERTIFICATE_EXAMPLE, artifacts(tmp_path), is_final=False)
+    assert store.find(upload()) is None
+    pinned = store.find(upload(version=1))
+    assert pinned is not None and store.resolve("m", None) == pinned
+    publish(store, tmp_path, upload())
+    found = store.find(upload())
+    assert found is not None and found.version == 2
 
 
 def test_same_upload_is_found_and_conflicts_are_refused(store: Store, tmp_path: Path) -> None:
@@ -132,7 +142,7 @@ def test_simultaneous_publications_get_numbers_of_their_own(tmp_path: Path) -> N
     wanted = [upload(digest=f"{index:x}", version=None if index % 2 else 100 + 50 * index) for index in range(16)]
     job = artifacts(tmp_path)
     with ThreadPoolExecutor(8) as threads:
-        stored = list(threads.map(lambda item: store.publish(item, CERTIFICATE_EXAMPLE, job)[0], wanted))
+        stored = list(threads.map(lambda item: store.publish(item, CERTIFICATE_EXAMPLE, job, is_final=True)[0], wanted))
     assert len({item.version for item in stored}) == 16
     assert all(item.version == asked.version for item, asked in zip(stored, wanted, strict=True) if asked.version)
     assert sorted(item.version for item in store.versions("m")) == sorted(item.version for item in stored)
