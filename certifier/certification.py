@@ -137,6 +137,7 @@ def certify(
         kept=state.multipliers,
         telling=telling,
     )
+    search_notes += [rung.note for rung in climbed.rungs if rung.note is not None]
     search_notes += _ending(budget, limits, is_shortened=seconds < options.seconds)
     constants = climbed.constants
     if task == "classification" and constants.pairs is None:

@@ -24,15 +24,19 @@ from certifier.documents import Method, RungName
 from certifier.errors import NotProved
 from certifier.flow import Network
 from certifier.frequencies import method as frequency
+from certifier.frequencies.plans import Planner
 from certifier.limits import Budget
 from certifier.norms import Norms
 from certifier.progress import Telling
 from certifier.terms import Affine
-from certifier.tightening.frequency import search as search_frequencies
+from certifier.tightening import frequency as frequencies
 from certifier.tightening.multipliers import Searching
 from certifier.witness import Witness
 
 Floats = NDArray[np.float64]
+FREQUENCY: RungName = "frequency"
+FREQUENCY_SHARE = 0.3
+"""Of the time, for frequencies where the dense method covers the network as well."""
 RUNGS: dict[Method, tuple[RungName, ...]] = {
     "product": ("product",),
     "loop_transform": ("product", "loop_transform"),
@@ -53,6 +57,8 @@ class Rung:
     witness: Witness | None = None
     norms: Mapping[str, float] = field(default_factory=dict)
     """The proved norms that it rests on, by the digest of what they bound."""
+    note: str | None = None
+    """What a reader of the certificate should know of how it was found."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +120,7 @@ def climb(
     rungs = [Rung(method="product", constants=constants, seconds=time.monotonic() - started, reason=None)]
     telling.proved(constants)
     climber = _Climber(network, product, wish, fresh_norms, kept, telling)
-    for name in RUNGS[wish.method][1:]:
+    for name in climber.order(RUNGS[wish.method][1:]):
         begun = time.monotonic()
         reason = climber.obstacle(name)
         rung = Rung(method=name, constants=None, seconds=0.0, reason=reason)
@@ -129,6 +135,7 @@ def climb(
         rungs.append(replace(rung, seconds=time.monotonic() - begun))
     if not np.isfinite(constants.upper):
         raise NotProved("the product of the layers' norms overflows, so there is no finite bound to return")
+    rungs.sort(key=lambda rung: RUNGS[wish.method].index(rung.method))
     # The frequency method proves its norms among those of the product.
     rungs[0] = replace(rungs[0], norms=product.norms.leaves())
     return Climb(constants=constants, rungs=tuple(rungs), parameters=climber.parameters)
@@ -144,7 +151,11 @@ class _Climber:
     fresh_norms: Callable[[], Norms]
     kept: Mapping[str, Floats]
     telling: Telling
-    parameters: Mapping[str, Floats] = field(default_factory=dict)
+    parameters: dict[str, Floats] = field(default_factory=dict)
+
+    def order(self, names: Sequence[RungName]) -> list[RungName]:
+        """Frequencies come before what takes whatever time is left, where both can be tried."""
+        return sorted(names, key=lambda name: (name == multipliers.METHOD, name == FREQUENCY))
 
     def obstacle(self, name: RungName) -> str | None:
         """Why a rung cannot be climbed; None if it can be tried."""
@@ -153,7 +164,7 @@ class _Climber:
             return "the search was cancelled before"
         if all(isinstance(term, Affine) for term in self.network.terms):
             return "the network is affine: its norm is exact already"
-        return frequency.covers(self.network) if name == "frequency" else obstacle(self.network)
+        return frequencies.covers(self.network) if name == FREQUENCY else obstacle(self.network)
 
     def climbed(self, name: RungName, known: Constants) -> Rung:
         """The rung with what it proves.
@@ -168,12 +179,18 @@ class _Climber:
             # It rests on norms alone.
             nothing = Witness(method=name, header={}, arrays={})
             return replace(rung, constants=constants, witness=nothing, norms=bound.norms.leaves())
-        if name == "frequency":
-            witness = search_frequencies(self.network, self.product, budget=budget, weights=self.wish.weights)
-            proved = frequency.check(self.network, witness, self.product.norms)
-            return replace(rung, constants=proved, witness=witness)
+        if name == FREQUENCY:
+            if obstacle(self.network) is None:
+                # Small maps, for which the dense method has more to gain in what it is left.
+                budget = budget.part(FREQUENCY_SHARE * budget.left())
+            planner = Planner(self.network, self.product.norms)
+            found = frequencies.search(planner, self.product, budget=budget, weights=self.wish.weights, kept=self.kept)
+            self.parameters |= found.parameters
+            proved = frequency.check(planner, found.witness)
+            return replace(rung, constants=proved, witness=found.witness, note=found.note)
         form = joint_form(self.network, self.product.lipschitz_upper)
-        proved, witness, self.parameters = _by_multipliers(form, known, self.wish, self.kept, self.telling)
+        proved, witness, parameters = _by_multipliers(form, known, self.wish, self.kept, self.telling)
+        self.parameters |= parameters
         return replace(rung, constants=proved, witness=witness)
 
 

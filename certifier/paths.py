@@ -1,13 +1,13 @@
 """How a value of a network hangs together linearly: the paths of affine maps between it and its nonlinear sources.
 
-An *anchor* is the network's input or the output of a nonlinear term.  Between anchors everything is affine, so a
-value is sum_a A_a z_a + b over its anchors; `expand` gives the A_a with all paths from the same anchor added up, and
-`chain` only walks back to the nearest place where several sources meet.
+An *anchor* is the network's input, the output of a nonlinear term, or a value that is named one.  Between anchors
+everything is affine, so a value is sum_a A_a z_a + b over its anchors; `expand` gives the A_a with all paths from the
+same anchor added up, and `chain` only walks back to the nearest place where several sources meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from certifier.flow import Network
@@ -30,7 +30,9 @@ class Chain:
 class Paths:
     """The affine structure of one network."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, anchors: Collection[str]) -> None:
+        """`anchors` are affine values that are not to be looked through."""
+        self.anchors = anchors
         self.producers: Mapping[str, Term] = {term.output: term for term in network.terms}
         self.input = network.input.name
         self.sizes = network.sizes
@@ -38,7 +40,7 @@ class Paths:
     def affine(self, value: str) -> Affine | None:
         """The affine term that computes `value`, or None for an anchor."""
         term = self.producers.get(value)
-        return term if isinstance(term, Affine) else None
+        return term if isinstance(term, Affine) and value not in self.anchors else None
 
     def chain(self, value: str) -> Chain:
         """The longest run of single-source affine maps that ends at `value`."""

@@ -36,7 +36,7 @@ class Runs:
     """The runs of one network, followed in order of evaluation."""
 
     def __init__(self, network: Network, norm_of: NormOf) -> None:
-        self._norm_of, self._paths = norm_of, Paths(network)
+        self._norm_of, self._paths = norm_of, Paths(network, ())
         self._runs: dict[str, _Run] = {}
         # Where a run ends: its value is read by something else than one more map of it.
         self._ends = {network.output}

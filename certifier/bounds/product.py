@@ -7,12 +7,15 @@ Every value v carries L(v) with ||v(x) - v(y)|| <= L(v) ||x - y||:
     chain            L(A s) <= ||A|| L(s)                 sum           L(sum_i A_i s_i) <= sum_i ||A_i|| L(s_i)
     stack            L <= root of the sum of (||A_i|| L(s_i))^2
     expansion        all paths from an anchor added up before the norm is taken, where that can be smaller
+    known part       L(v) <= K L(u), K proved otherwise
 
 and the readout carries L_a for every direction a of the outputs: sum over anchors of L(z) ||A_z^T a||.
 The smallest of the applicable bounds is kept; each is sound on its own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,10 +37,21 @@ SQRT2_UPPER = float(sqrt_upper(np.float64(2.0)))
 class ProductBound:
     """The product-of-norms bound of one network; `norms` proves and remembers every norm it needs."""
 
-    def __init__(self, network: Network, norms: ProvedNorms, *, expand_always: bool = False) -> None:
-        """`expand_always` adds up the paths to every value, at the price of many more norms."""
+    def __init__(
+        self,
+        network: Network,
+        norms: ProvedNorms,
+        *,
+        expand_always: bool = False,
+        known: Mapping[str, tuple[str, float]] | None = None,
+    ) -> None:
+        """`expand_always` adds up the paths to every value, at the price of many more norms.
+
+        `known` gives for a value v another, u, and a constant K that is proved: ||v(x) - v(y)|| <= K ||u(x) - u(y)||.
+        """
         self.network, self.norms, self.expand_always = network, norms, expand_always
-        self.paths = Paths(network)
+        self.known = known or {}
+        self.paths = Paths(network, self.known)
         self._readers: dict[str, list[Term]] = {}
         for term in network.terms:
             for source in set(term.sources):
@@ -52,10 +66,15 @@ class ProductBound:
         """Whether the term only continues a run of affine maps: the norm of the whole run replaces its own."""
         if not isinstance(term, Affine) or len(term.sources) > 1 or term.output == self.network.output:
             return False
+        if term.output in self.known:
+            return False
         return all(isinstance(reader, Affine) for reader in self._readers.get(term.output, ()))
 
     def _bound(self, term: Term) -> float:
         """L of the term's output, rounded up; +inf where it overflows."""
+        if term.output in self.known:
+            source, constant = self.known[term.output]
+            return float(mul_upper(constant, self.lipschitz_upper(source)))
         if isinstance(term, Activation):
             return float(mul_upper(float(np.max(term.steepest)), self._constants[term.sources[0]]))
         if isinstance(term, Contraction):
@@ -154,6 +173,8 @@ class ProductBound:
 
     def _readout(self, value: str) -> Readout | None:
         term = self.paths.producers.get(value)
+        if value in self.known:
+            return None
         if isinstance(term, Activation):
             inner = self._readout(term.sources[0])
             return None if inner is None else scaled_readout(inner, term.function)

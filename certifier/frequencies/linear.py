@@ -23,8 +23,8 @@ from certifier.operators import Composed, Convolution, Diagonal, Identity, Krone
 from certifier.proof.rounding import add_lower, add_upper, mul_upper
 
 Array = NDArray[Any]
-MAXIMAL_MATRIX = 2**26
-"""Entries of a map at one point that is written out."""
+MAXIMAL_MATRIX = 2**25
+"""Entries of a map at one point that is written out, and of the covariance of what it leads to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def _part(recorder: Recorder, view: View, operator: Operator, shapes: Shapes, is
         values = np.broadcast_to(np.asarray(operator.values, dtype=np.float64).ravel(), (operator.rows,))
         return _scaling(recorder, view, values, operator.weight_error, shapes.after, is_sole)
     if view.signal.is_point and isinstance(operator, (Convolution, Kronecker)):
-        if operator.rows * operator.columns > MAXIMAL_MATRIX:
+        if max(operator.columns, operator.rows) * operator.rows > MAXIMAL_MATRIX:
             raise NotCovered("a matrix is too large to be written out")
         # Products with 0 and 1 summed with zeros: every entry is a weight, exactly.
         if operator.columns <= operator.rows:

@@ -193,6 +193,8 @@ def _spread(kernel: Array, groups: int, grid: Grid, channels: int) -> Array:
     outputs, per_group = kernel.shape[:2]
     taps = math.prod(kernel.shape[2:])
     demand_writable(outputs, channels, taps)
+    if groups == 1 and np.array_equal(grid.channels, np.arange(channels)):
+        return kernel.reshape(outputs, channels, taps)
     result = np.zeros((outputs, channels, taps))
     flat = kernel.reshape(groups, outputs // groups, per_group, taps)
     for group in range(groups):

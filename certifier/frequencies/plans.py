@@ -1,42 +1,42 @@
-"""network -> where a form on frequencies begins, and the order in which it is proved.
+"""network -> forms on frequencies of its parts, and the order in which each is proved.
 
-Where the beginning of a network has no form on a torus, a value behind it is the origin.
+A part leads from one value, the origin, to another, its end, that depends on nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from certifier.flow import Network
-from certifier.frequencies.lowering import Lowered, NormUpper, lower
+from certifier.frequencies.lowering import Lowered, lower
 from certifier.frequencies.scheduling import Schedule, scheduled
 from certifier.frequencies.views import NotCovered
 from certifier.operators import Adjoint, Composed, Convolution, Operator
+from certifier.proof.norms import ProvedNorms
 from certifier.proof.rounding import Float
-from certifier.terms import Activation, Affine
+from certifier.terms import Affine
 from certifier.witness import JSON
-
-ATTEMPTS = 16
-"""Origins that are tried, from the front."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """A form on frequencies from an origin on, with the order of its proof."""
+    """A form on frequencies of the part from an origin to an end, with the order of its proof."""
 
+    end: str
     lowered: Lowered
     schedule: Schedule
 
     @property
-    def tori(self) -> list[list[int]]:
-        return [list(segment.sizes) for segment in self.schedule.segments]
+    def origin(self) -> str:
+        return self.lowered.origin
 
     @property
     def header(self) -> dict[str, JSON]:
-        return {"origin": self.lowered.origin, "tori": self.tori, "cuts": list(self.lowered.cuts)}
+        tori: list[JSON] = [list(segment.sizes) for segment in self.schedule.segments]
+        return {"origin": self.origin, "end": self.end, "tori": tori, "cuts": list(self.lowered.cuts)}
 
     def by_channel(self, weights: Float) -> Float:
         """Of pairs of channels of the last signal, added up where several outputs are entries of one."""
@@ -47,52 +47,73 @@ class Plan:
         return result
 
 
-def plan_from(network: Network, origin: str, norm_upper: NormUpper) -> Plan:
-    """The plan from one origin on.
+class Planner:
+    """The plans of one network, each made once; `norms` proves the norms of terms that have no form on a torus."""
 
-    Raises: NotCovered.
+    def __init__(self, network: Network, norms: ProvedNorms) -> None:
+        self.network, self.norms = network, norms
+        self._made: dict[tuple[str, str], Plan | NotCovered] = {}
+
+    def plan(self, origin: str, end: str) -> Plan:
+        """The plan from one value to another; of an end that is not the network's output nothing but its norm.
+
+        Raises: NotCovered; NotProved where a norm that is needed is not proved.
+        """
+        made = self._made.get((origin, end))
+        if made is None:
+            try:
+                made = self._planned(origin, end)
+            except NotCovered as error:
+                made = error
+            self._made[origin, end] = made
+        if isinstance(made, NotCovered):
+            raise made
+        return made
+
+    def _planned(self, origin: str, end: str) -> Plan:
+        lowered = lower(part(self.network, origin, end), origin, self.norms.norm_upper)
+        return Plan(end=end, lowered=lowered, schedule=scheduled(lowered, norm_only=end != self.network.output))
+
+
+def part(network: Network, origin: str, end: str) -> Network:
+    """The network from the value `origin` to the value `end`.
+
+    Raises: NotCovered where the end depends on something else too, or not on the origin.
     """
-    lowered = lower(network, origin, norm_upper)
-    return Plan(lowered=lowered, schedule=scheduled(lowered))
-
-
-def plans(network: Network, norm_upper: NormUpper) -> Iterator[Plan]:
-    """From every origin that leads to the output, the front first.
-
-    Raises: NotCovered if there is none.
-    """
-    reasons: list[str] = []
-    found = False
-    for attempt, origin in enumerate(_origins(network)):
-        if attempt == ATTEMPTS:
-            break
-        try:
-            plan = plan_from(network, origin, norm_upper)
-        except NotCovered as error:
-            reasons.append(f"from {origin!r}: {error}")
+    producers = {term.output: term for term in network.terms}
+    if end == origin or end not in producers:
+        raise NotCovered(f"nothing leads from {origin!r} to {end!r}")
+    wanted, pending = set[str](), [end]
+    while pending:
+        value = pending.pop()
+        if value == origin or value in wanted:
             continue
-        found = True
-        yield plan
-    if not found:
-        raise NotCovered("; ".join(reasons) or "there is no convolution")
+        if value not in producers:
+            raise NotCovered(f"{end!r} also depends on what lies before {origin!r}")
+        wanted.add(value)
+        pending.extend(producers[value].sources)
+    terms = tuple(term for term in network.terms if term.output in wanted)
+    shape = network.input.shape if origin == network.input.name else producers[origin].shape
+    start = replace(network.input, name=origin, shape=shape)
+    return replace(network, input=start, output=end, output_shape=producers[end].shape, terms=terms)
 
 
-def _origins(network: Network) -> Iterator[str]:
-    """The input, then every value that all that follows goes through, as long as a convolution follows."""
-    last = max((i for i, term in enumerate(network.terms) if _has_convolution(term)), default=-1)
-    if last < 0:
-        return
-    yield network.input.name
-    alive = {network.input.name}
+def spine(network: Network) -> list[str]:
+    """The input, every value that all that follows goes through, and the output."""
+    values, alive = [network.input.name], {network.input.name}
     for position, term in enumerate(network.terms):
         alive.add(term.output)
         alive -= {value for value in alive if network.last_reader.get(value, -1) <= position and value != term.output}
-        if alive == {term.output} and position < last and not isinstance(term, Activation):
+        if alive == {term.output}:
+            values.append(term.output)
+    return values
+
+
+def convolutions(network: Network) -> Iterator[str]:
+    """The values that convolutions compute, in order."""
+    for term in network.terms:
+        if isinstance(term, Affine) and any(_convolves(operator) for operator in term.operators):
             yield term.output
-
-
-def _has_convolution(term: object) -> bool:
-    return isinstance(term, Affine) and any(_convolves(operator) for operator in term.operators)
 
 
 def _convolves(operator: Operator) -> bool:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.errors import NotProved
 from certifier.frequencies.maps import Map, Part, identity_part
 from certifier.frequencies.recording import Cut, Lowered, Operation, Slope, sources
 from certifier.frequencies.views import NotCovered, Signal
+from certifier.proof.frequency.narrowing import narrowed
 from certifier.proof.frequency.steps import Block, Linear, Segment, Slopes, Step
 
 MAXIMAL_STATE = 2**25
 """Numbers of the largest stack of matrices that is worked on, one matrix a frequency."""
+INVERSE, EIGENVALUES = 5.0, 6.0
+"""About how many products, in cubes of the order, a proved inverse and a proved largest eigenvalue take."""
+OVERHEAD = 128
+"""Passes over the entries of a matrix around a product of two, counted as a length of the product."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,15 +38,58 @@ class Schedule:
     numbers: int
     """Of the largest stack of matrices."""
     work: float
-    """About how many products of numbers a proof takes."""
+    """About how many products of numbers a proof takes, what goes on around them included."""
 
 
-def scheduled(lowered: Lowered) -> Schedule:
+def scheduled(lowered: Lowered, *, norm_only: bool) -> Schedule:
     """The segments that lead from the signal of the start, of variance one, to that of the output.
 
+    `norm_only`: a last step may lead to another signal that is never shorter.
     Raises: NotCovered.
     """
-    return _Scheduling(lowered).run()
+    segments = _Scheduling(lowered).run()
+    if norm_only:
+        segments = (*segments[:-1], _narrowed(segments[-1]))
+    return _measured(segments)
+
+
+def _narrowed(segment: Segment) -> Segment:
+    *before, last = segment.steps or (None,)
+    if not isinstance(last, Linear):
+        return segment
+    try:
+        return replace(segment, steps=(*before, narrowed(last, segment.widths()[-2])))
+    except NotProved:
+        return segment
+
+
+def _measured(segments: tuple[Segment, ...]) -> Schedule:
+    """With what a proof of them takes.
+
+    Raises: NotCovered for matrices that are too many to be worked on.
+    """
+    numbers, work = 0, 0.0
+    for segment in segments:
+        sizes, is_alike = segment.sizes, True
+        for step, width in zip(segment.steps, segment.widths(), strict=False):
+            if isinstance(step, Linear):
+                is_alike = is_alike and all(block.is_pointwise for block in step.blocks)
+                work += _frequencies(sizes, is_alike) * float(step.rows * width * (step.rows + width + OVERHEAD))
+                numbers = max(numbers, _frequencies(sizes, is_alike) * step.rows**2)
+                sizes = tuple(n // s for n, s in zip(sizes, step.strides or sizes, strict=True))
+            else:
+                active = len(step.lower)
+                inverse = INVERSE * active**2 * (active + OVERHEAD)
+                work += _frequencies(sizes, is_alike) * (inverse + width * active * (width + active + OVERHEAD))
+        last = segment.widths()[-1]
+        work += _frequencies(sizes, is_alike) * EIGENVALUES * float(last**2 * (last + OVERHEAD))
+    if numbers > MAXIMAL_STATE:
+        raise NotCovered(f"matrices of {numbers} numbers in all are more than is worked on")
+    return Schedule(segments=segments, numbers=numbers, work=work)
+
+
+def _frequencies(sizes: tuple[int, ...], is_alike: bool) -> int:
+    return 1 if is_alike else math.prod(sizes) // 2 + 1
 
 
 class _Scheduling:
@@ -51,7 +100,6 @@ class _Scheduling:
         self.state: list[Signal] = [lowered.start]
         self.steps: list[Step] = []
         self.segments: list[Segment] = []
-        self.numbers, self.work = 0, 0.0
         self._open(lowered.start)
 
     def _open(self, start: Signal) -> None:
@@ -60,9 +108,8 @@ class _Scheduling:
         self.needed: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((1,) * axes, start.box)]
         self.stride: tuple[int, ...] = (1,) * axes
         self.is_point = start.is_point
-        self.widths: list[tuple[tuple[int, ...], int]] = [(self.stride, start.channels)]
 
-    def run(self) -> Schedule:
+    def run(self) -> tuple[Segment, ...]:
         squares, inherited = np.ones(self.start.channels), np.full(self.start.channels, -1)
         while self.pending:
             cut = self._advance()
@@ -76,17 +123,10 @@ class _Scheduling:
         if len(self.state) != 1 or self.state[0] is not self.output:
             raise NotCovered("the output is not all that is left")
         self._close(squares, inherited)
-        return Schedule(segments=tuple(self.segments), numbers=self.numbers, work=self.work)
+        return tuple(self.segments)
 
     def _close(self, squares: NDArray[np.float64], inherited: NDArray[np.int64]) -> None:
-        sizes = self._sizes()
-        for stride, width in self.widths:
-            points = 1 if not stride else math.prod(n // s for n, s in zip(sizes, stride, strict=True))
-            self.numbers = max(self.numbers, (points // 2 + 1) * width**2)
-            self.work += (points // 2 + 1) * float(width) ** 3
-        if self.numbers > MAXIMAL_STATE:
-            raise NotCovered(f"matrices of {self.numbers} numbers in all are more than is worked on")
-        self.segments.append(Segment(sizes=sizes, squares=squares, sources=inherited, steps=tuple(self.steps)))
+        self.segments.append(Segment(sizes=self._sizes(), squares=squares, sources=inherited, steps=tuple(self.steps)))
 
     def _sizes(self) -> tuple[int, ...]:
         """The least multiple of all strides that holds what every level needs."""
@@ -178,7 +218,6 @@ class _Scheduling:
                 )
         rows = sum(signal.channels for signal in outputs)
         self.steps.append(Linear(blocks=tuple(blocks), rows=rows, strides=strides))
-        self.widths.append((() if self.is_point else self.stride, rows))
         self.state = outputs
 
     def _activate(self, operation: Slope) -> None:
@@ -209,14 +248,12 @@ class _Scheduling:
             raise NotCovered("a value skips a change of resolution")
         strides = group[0].strides
         reach = reduce(lambda a, b: tuple(map(max, a, b)), (operation.reach for operation in group))
-        before = self.stride
-        self._need(before, reach)
+        self._need(self.stride, reach)
         if strides is None:
             self.is_point = True
         else:
             self.stride = tuple(a * b for a, b in zip(self.stride, strides, strict=True))
             self.needed.extend((self.stride, operation.output.box) for operation in group)
-        self.widths.append((before, sum(operation.output.channels for operation in group)))
         self._linear([(operation.output, operation.parts) for operation in group], strides)
         for operation in group:
             self.pending.remove(operation)

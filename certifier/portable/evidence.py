@@ -21,6 +21,7 @@ from certifier.documents import Task
 from certifier.errors import NotProved
 from certifier.flow import Network
 from certifier.frequencies import method as frequency
+from certifier.frequencies.plans import Planner
 from certifier.limits import Deadline
 from certifier.portable.claims import ClaimedNorms
 from certifier.proof.rounding import mul_upper
@@ -75,7 +76,7 @@ def prove(network: Network, evidence: Evidence, *, box: Box, task: Task, deadlin
             further = ProductBound(loop_transformed(network), apart, expand_always=True).constants()
             needed += apart.proved
         elif name == frequency.METHOD:
-            further = frequency.check(network, witness, norms, before_step=deadline.demand)
+            further = frequency.check(Planner(network, norms), witness, before_step=deadline.demand)
         elif name == multipliers.METHOD:
             if (reason := obstacle(network)) is not None:
                 raise NotProved(reason)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from certifier.errors import NotProved
 from certifier.limits import Budget
 from certifier.proof.frequency.steps import Segment
+from certifier.search.thinning import thin_points
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +43,13 @@ class Found:
 class Wish:
     """What the descent is for: how much each pair of outputs matters (None: all alike), and where to begin.
 
-    Shapes: weights (c, c), symmetric. `start` holds the arrays of an earlier witness, of this network or one like it.
+    `norm_only`: nothing but the constant of all outputs together matters.  `start` holds the arrays of an earlier
+    witness, of this network or one like it.
+    Shapes: weights (c, c), symmetric.
     """
 
     weights: NDArray[np.float64] | None
+    norm_only: bool
     start: Mapping[str, NDArray[np.float64]]
 
 
@@ -56,33 +60,49 @@ def descend(segments: Sequence[Segment], *, numbers: int, wish: Wish, budget: Bu
     """
     import torch
 
-    from certifier.search.recursion import Recursion, thin_sizes
+    from certifier.search.recursion import Recursion
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    whole = Recursion(segments, weights=wish.weights, thinned=False, device=device)
+
+    def recursion(points: int | None) -> Recursion:
+        return Recursion(segments, weights=wish.weights, norm_only=wish.norm_only, points=points, device=device)
+
+    points = thin_points(segments)
     try:
-        whole.begin_at(wish.start)
-        best = _found(whole, 0)
+        if numbers <= WHOLE_NUMBERS or points is None:
+            whole = recursion(None)
+            return _adam(whole, _begun(whole, wish), budget)
+        thin = recursion(points)
+        first = _begun(thin, wish)
+        found = _adam(thin, first, budget)
+        whole = recursion(None)
+        last = _carried(whole, thin, found.iterations)
+        # What a thinned torus suggests need not work on the whole one.
+        return last if last is not None and last.estimate <= first.estimate else _begun(whole, wish)
     except (FloatingPointError, RuntimeError) as error:
         raise NotProved(f"the search cannot begin: {error}") from error
-    if numbers <= WHOLE_NUMBERS or all(thin_sizes(segment) == segment.sizes for segment in segments):
-        return _adam(whole, best, budget)
-    thin = Recursion(segments, weights=wish.weights, thinned=True, device=device)
+
+
+def _begun(recursion: Recursion, wish: Wish) -> Found:
+    """Where the recursion begins."""
+    recursion.begin_at(wish.start)
+    return _found(recursion, 0)
+
+
+def _carried(whole: Recursion, thin: Recursion, iterations: int) -> Found | None:
+    """The parameters of a thinned torus on the whole one; None where they fail there."""
+    from torch import no_grad
+
+    with no_grad():
+        for mine, theirs in zip(whole.every, thin.every, strict=True):
+            mine.copy_(theirs)
     try:
-        thin.begin_at(wish.start)
-        first = _found(thin, 0)
+        return _found(whole, iterations)
     except (FloatingPointError, RuntimeError):
-        return best
-    found = _adam(thin, first, budget)
-    try:
-        with torch.no_grad():
-            for mine, theirs in zip(whole.every, thin.every, strict=True):
-                mine.copy_(theirs)
-        last = _found(whole, found.iterations)
-    except (FloatingPointError, RuntimeError):
-        # What a thinned torus suggests need not work on the whole one.
-        return best
-    return last if last.estimate < best.estimate else best
+        with no_grad():
+            for mine in whole.every:
+                mine.zero_()
+        return None
 
 
 def _found(recursion: Recursion, iterations: int) -> Found:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from certifier.proof.frequencies import Torus
 from certifier.proof.frequency.checking import multiplier_name, restart_name
-from certifier.proof.frequency.steps import Linear, Segment, Slopes
+from certifier.proof.frequency.steps import Segment, Slopes
 from certifier.proof.frequency.symbols import symbols
+from certifier.search.thinning import thin_sizes
 
 MARGIN = 1e-6
 """How far the multipliers lie above what is computed here, relatively: its own rounding, and more."""
@@ -28,8 +29,6 @@ FIRST_STEPS, POWER_STEPS = 12, 3
 """Multiplications a time that tell at which frequency a covariance is largest; the vectors are kept."""
 LARGEST_SHARE = 0.95
 """Of a kept multiplier that a covariance may use before it is enlarged."""
-THIN_POINTS = 6
-"""Points per axis of the last torus of a thinned chain."""
 
 
 class _Inverse(torch.autograd.Function):
@@ -108,10 +107,20 @@ class Recursion:
     """The constants of one chain of segments, and its free parameters t, g and restarts' t."""
 
     def __init__(
-        self, segments: Sequence[Segment], *, weights: NDArray[np.float64] | None, thinned: bool, device: str
+        self,
+        segments: Sequence[Segment],
+        *,
+        weights: NDArray[np.float64] | None,
+        norm_only: bool,
+        points: int | None,
+        device: str,
     ) -> None:
-        """`weights` says how much each pair of channels of the last state matters; None: all alike."""
-        self.device, self.thinned, self.weights = device, thinned, weights
+        """`weights` says how much each pair of channels of the last state matters; None: all alike.
+
+        `norm_only`: only the largest eigenvalue of the last state matters.  `points` per axis are left of the last
+        torus of a thinned chain; None: all.
+        """
+        self.device, self.points, self.weights, self.norm_only = device, points, weights, norm_only
         self.segments = segments
         self.steps = [self._prepared(segment) for segment in segments]
         self.parameters: list[Tensor] = []
@@ -135,7 +144,7 @@ class Recursion:
 
     def _prepared(self, segment: Segment) -> list[_Step]:
         whole = Torus(segment.sizes)
-        torus = Torus(thin_sizes(segment)) if self.thinned else whole
+        torus = whole if self.points is None else Torus(thin_sizes(segment, self.points))
         steps = []
         for step, width in zip(segment.steps, segment.widths(), strict=False):
             if isinstance(step, Slopes):
@@ -149,7 +158,8 @@ class Recursion:
                 nearest, conjugate = torus.places(near)
                 prepared.nearest, prepared.conjugate = self._tensor(nearest), self._tensor(conjugate)
                 torus = whole
-            prepared.factor = self._tensor(symbols(step, torus, width, slice(None)))
+            is_alike = step.strides is not None and all(block.is_pointwise for block in step.blocks)
+            prepared.factor = self._tensor(symbols(step, torus, width, slice(0, 1) if is_alike else slice(None)))
             if step.strides is None:
                 prepared.weights = self._tensor(torus.multiplicities / torus.points)
                 torus = whole = Torus(tuple(1 for _ in torus.sizes))
@@ -207,7 +217,7 @@ class Recursion:
 
     def _objective(self, state: Tensor) -> Tensor:
         """The mean logarithm of the pair constants, or of all outputs together where there are no pairs."""
-        if len(state) > 1:
+        if len(state) > 1 or self.norm_only:
             return 0.5 * torch.log(self._last[-1](state, torch.ones_like(state[0, :, 0].real)))
         matrix = state[0].real if state.is_complex() else state[0]
         variances = torch.diagonal(matrix)
@@ -235,7 +245,8 @@ def _mapped(state: Tensor, step: _Step) -> Tensor:
     image = factor @ state @ factor.mH
     if step.weights is not None:
         return (step.weights[:, None, None] * (image.real if image.is_complex() else image)).sum(dim=0)[None]
-    if step.index is None or step.opposite is None:
+    if step.index is None or step.opposite is None or len(image) == 1:
+        # The mean over aliases of what is alike is that itself.
         return image
     gathered = image[step.index]
     if gathered.is_complex():
@@ -281,12 +292,3 @@ def _dominating(inner: Tensor, weights: Tensor, share: Tensor, peak: _Peak) -> t
             return multipliers, gap, factor
         worse = torch.nonzero(failed)[:, 0] if worse is None else torch.arange(len(inner), device=inner.device)
     raise FloatingPointError("no multiplier dominates the covariance")
-
-
-def thin_sizes(segment: Segment) -> tuple[int, ...]:
-    """A smaller torus with the same strides."""
-    strides = [1] * len(segment.sizes)
-    for step in segment.steps:
-        if isinstance(step, Linear) and step.strides is not None:
-            strides = [total * stride for total, stride in zip(strides, step.strides, strict=True)]
-    return tuple(min(size, stride * THIN_POINTS) for size, stride in zip(segment.sizes, strides, strict=True))

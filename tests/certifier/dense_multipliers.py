@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from certifier.flow import Network
 from certifier.terms import Activation, Affine
-from certifier.witness import Witness
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,11 +41,11 @@ def chain(network: Network) -> tuple[list[Layer], Tensor]:
     return layers, torch.tensor(matrix.copy())
 
 
-def dense_mean_pair(network: Network, witness: Witness, *, steps: int) -> tuple[float, float]:
-    """The mean pair constant with the witness' multipliers, and with the best per-channel ones found from there."""
+def dense_mean_pair(network: Network, multipliers: Mapping[str, np.ndarray], *, steps: int) -> tuple[float, float]:
+    """The mean pair constant with these multipliers, and with the best per-channel ones found from there."""
     layers, last = chain(network)
-    names = sorted(witness.arrays, key=lambda name: int(name.split("/")[-1]))
-    shapes = [torch.tensor(np.log(witness.arrays[name]), requires_grad=True) for name in names]
+    names = sorted(multipliers, key=lambda name: int(name.split("/")[-1]))
+    shapes = [torch.tensor(np.log(multipliers[name]), requires_grad=True) for name in names]
     gains = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in names]
 
     def pairs(is_given: bool) -> Tensor:

@@ -33,7 +33,7 @@ def no_norm(operator, name: str) -> float:
 
 def on_tori(lowered: Lowered, value: np.ndarray) -> np.ndarray:
     """The output of the operations from the start's entries, evaluated point by point on the scheduled tori."""
-    segments = scheduled(lowered).segments
+    segments = scheduled(lowered, norm_only=False).segments
     assert len(segments) == 1, "a chain without restarts"
     sizes = segments[0].sizes
     tensors: dict[int, np.ndarray] = {id(lowered.start): _embedded(lowered.start, value, sizes)}

@@ -15,6 +15,7 @@ from certifier.bounds.product import ProductBound
 from certifier.certification import CertifiedModel, certify
 from certifier.documents import CertifyOptions, Method
 from certifier.frequencies.method import check
+from certifier.frequencies.plans import Planner
 from certifier.limits import Budget, Limits
 from certifier.progress import Progress
 from certifier.search.state import SearchState
@@ -111,8 +112,9 @@ def test_so_are_those_on_frequencies() -> None:
         looks += 1
         return looks > 10
 
-    witness = search(network, product, budget=Budget(LONG, is_cancelled=soon, on_look=lambda: None))
-    assert check(network, witness, norms).upper < 0.9 * product.constants().upper
+    planner = Planner(network, norms)
+    found = search(planner, product, budget=Budget(LONG, is_cancelled=soon, on_look=lambda: None))
+    assert check(planner, found.witness).upper < 0.9 * product.constants().upper
     assert looks < 20
 
 

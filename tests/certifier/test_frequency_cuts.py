@@ -42,7 +42,7 @@ def test_a_maximum_over_windows_cuts_channel_by_channel_and_a_transposed_convolu
     assert pool.per_channel and not transposed.per_channel
     assert pool.square == pytest.approx(4.0) and transposed.square == pytest.approx(49.0)
     assert pool.square >= 4.0 and len(lowered.cuts) == 1
-    segments = scheduled(lowered).segments
+    segments = scheduled(lowered, norm_only=False).segments
     assert [segment.sources.tolist() for segment in segments] == [[-1, -1], [0, 1, 2], [-1, -1]]
 
 
@@ -93,7 +93,7 @@ def test_what_two_branches_read_at_different_resolutions_is_refused():
     large = model.add("Flatten", model.add("Conv", start, np.ones((2, 2, 1, 1))))
     model.add("Concat", small, large, axis=1)
     with pytest.raises(NotCovered):
-        scheduled(lower(network_of(model), "x", no_norm))
+        scheduled(lower(network_of(model), "x", no_norm), norm_only=False)
 
 
 def test_a_torus_of_one_point_holds_no_neighbours():
@@ -103,7 +103,7 @@ def test_a_torus_of_one_point_holds_no_neighbours():
     reading = Map(output=output, parts=(part,), strides=(1,), reach=(2,))
     lowered = Lowered(origin="x", start=start, operations=(reading,), output=View(output, None), cuts=())
     with pytest.raises(NotCovered, match="one point"):
-        scheduled(lowered)
+        scheduled(lowered, norm_only=False)
 
 
 def test_a_padded_point_behind_a_crop_goes_by_the_norm_of_its_convolution():

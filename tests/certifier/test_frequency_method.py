@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from certifier.bounds.product import ProductBound
 from certifier.certificates import Constants
 from certifier.errors import NotProved
-from certifier.frequencies.method import check, covers
+from certifier.frequencies.method import check
+from certifier.frequencies.plans import Planner
 from certifier.limits import Budget
 from certifier.search import frequency as descent
-from certifier.tightening.frequency import search
-from certifier.witness import Witness
+from certifier.tightening.frequency import covers, search
+from certifier.witness import JSON, Witness
 from tests.building import Model, Reference, single
 from tests.certifier.preparing import mean_pair, prepared
 from tests.random_networks import image_networks
@@ -31,13 +32,21 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descent, "ITERATIONS", 60)
 
 
+def part_of(witness: Witness) -> dict[str, JSON]:
+    """What the witness says of its last part."""
+    parts = witness.header["parts"]
+    assert isinstance(parts, list) and isinstance(parts[-1], dict)
+    return dict(parts[-1])
+
+
 def proved(model: Model) -> tuple[Constants, Constants, Witness]:
     """By the product of norms, by this method, and the witness."""
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     assert covers(network) is None
-    witness = search(network, product, budget=Budget.of(SECONDS))
-    return product.constants(), check(network, witness, norms), witness
+    planner = Planner(network, norms)
+    witness = search(planner, product, budget=Budget.of(SECONDS)).witness
+    return product.constants(), check(planner, witness), witness
 
 
 def no_secant_exceeds(reference: Reference, constants: Constants, points: np.ndarray, noise: float) -> float:
@@ -68,10 +77,12 @@ def no_secant_exceeds(reference: Reference, constants: Constants, points: np.nda
 def test_no_secant_of_a_random_network_exceeds_its_constants(drawn):
     model, seed = drawn
     network, norms = prepared(model.data())
-    if covers(network) is not None:
+    planner = Planner(network, norms)
+    try:
+        witness = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
+    except NotProved:
         return
-    product = ProductBound(network, norms)
-    constants = check(network, search(network, product, budget=Budget.of(SECONDS)), norms)
+    constants = check(planner, witness)
     rough = {operator for operator, *_ in model.nodes} & {"HardSwish", "Gelu", "Erf"}
     points = np.random.default_rng(seed).standard_normal((2, network.input_size))
     no_secant_exceeds(model.reference(), constants, points, 1e-6 if rough else NOISE)
@@ -110,7 +121,7 @@ def residual(seed: int, *, activation: str = "Relu") -> Model:
 def test_residual_networks_gain_much_and_stay_above_their_secants(activation, share):
     model = residual(3, activation=activation)
     known, constants, witness = proved(model)
-    assert witness.header["cuts"] == []
+    assert part_of(witness)["cuts"] == []
     points = np.random.default_rng(0).standard_normal((2, 128))
     steepest = no_secant_exceeds(model.reference(), constants, points, 1e-6 if activation == "Gelu" else NOISE)
     assert constants.upper <= 40 * steepest
@@ -123,8 +134,8 @@ def test_a_linear_network_is_bounded_by_its_norm():
     model = Model(2, 5, 5)
     model.then("Conv", single(generator.standard_normal((3, 2, 1, 1))))
     network, norms = prepared(model.data())
-    product = ProductBound(network, norms)
-    constants = check(network, search(network, product, budget=Budget.of(SECONDS)), norms)
+    planner = Planner(network, norms)
+    constants = check(planner, search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness)
     truth = np.linalg.norm(model.constants["c0"].reshape(3, 2), 2)
     assert truth <= constants.upper <= truth * (1 + 1e-9)
 
@@ -171,7 +182,7 @@ def test_what_lies_before_the_origin_multiplies():
     model.then("Flatten")
     model.linear(single(generator.standard_normal((3, 48)) / 7))
     _, constants, witness = proved(model)
-    assert witness.header["origin"] != "x"
+    assert part_of(witness)["origin"] != "x"
     points = generator.standard_normal((3, 32))
     steepest = no_secant_exceeds(model.reference(), constants, points, NOISE)
     assert constants.upper <= 10 * steepest
@@ -184,14 +195,15 @@ def test_a_network_without_convolutions_is_not_covered():
     assert reason is not None and "no convolution" in reason
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
+        search(Planner(network, norms), ProductBound(network, norms), budget=Budget.of(SECONDS))
 
 
 def test_an_altered_witness_proves_nothing_below_the_truth():
     """Any one number changed: refused, or another bound that holds too."""
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
+    planner = Planner(network, norms)
+    witness = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
     reference, generator = model.reference(), np.random.default_rng(0)
     points = generator.standard_normal((1, 128))
     refused = 0
@@ -201,7 +213,7 @@ def test_an_altered_witness_proves_nothing_below_the_truth():
             changed[generator.integers(len(changed))] *= factor
             other = Witness(method="frequency", header=witness.header, arrays={**witness.arrays, name: changed})
             try:
-                constants = check(network, other, norms)
+                constants = check(planner, other)
             except NotProved:
                 refused += 1
                 continue
@@ -211,29 +223,39 @@ def test_an_altered_witness_proves_nothing_below_the_truth():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("origin", "nobody"), ("origin", 3), ("origin", None), ("tori", [[64, 64]]), ("tori", None), ("method", "dense")],
+    [
+        ("origin", "nobody"),
+        ("origin", 3),
+        ("origin", None),
+        ("end", "x"),
+        ("end", None),
+        ("tori", [[64, 64]]),
+        ("tori", None),
+        ("more", 1),
+        ("method", "dense"),
+    ],
 )
 def test_a_header_for_another_network_is_refused(field, value):
     model = residual(6)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
-    check(network, witness, norms)
-    header, method = dict(witness.header), witness.method
+    planner = Planner(network, norms)
+    witness = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
+    check(planner, witness)
+    header, method = part_of(witness), witness.method
     if field == "method":
         method = value
     else:
         header[field] = value
     with pytest.raises(NotProved):
-        check(network, Witness(method=method, header=header, arrays=witness.arrays), norms)
+        check(planner, Witness(method=method, header={"parts": [header]}, arrays=witness.arrays))
 
 
 def test_a_witness_of_one_network_does_not_lower_the_bound_of_another():
     first, second = residual(6), residual(7)
     network, norms = prepared(first.data())
-    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS))
-    other, their_norms = prepared(second.data())
+    witness = search(Planner(network, norms), ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
     try:
-        constants = check(other, witness, their_norms)
+        constants = check(Planner(*prepared(second.data())), witness)
     except NotProved:
         return
     points = np.random.default_rng(0).standard_normal((2, 128))

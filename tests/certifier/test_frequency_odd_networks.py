@@ -8,13 +8,12 @@ import pytest
 from certifier.errors import NotProved
 from certifier.flow import Network
 from certifier.frequencies.lowering import lower
-from certifier.frequencies.method import METHOD, check
-from certifier.frequencies.plans import plan_from
+from certifier.frequencies.method import METHOD, PARTS, check
+from certifier.frequencies.plans import Planner
 from certifier.frequencies.recording import Cut, Slope
 from certifier.frequencies.scheduling import scheduled
 from certifier.frequencies.views import NotCovered
 from certifier.limits import Budget
-from certifier.norms import Norms
 from certifier.search import frequency as descent
 from certifier.search.frequency import Wish, descend
 from certifier.witness import Witness
@@ -31,7 +30,7 @@ def origins(network: Network) -> list[str]:
 def is_comparable(network: Network, origin: str) -> bool:
     """Whether every operation computes what its term does: no cut, no slope that differs from point to point."""
     lowered = lower(network, origin, no_norm)
-    if len(scheduled(lowered).segments) > 1:
+    if len(scheduled(lowered, norm_only=False).segments) > 1:
         return False
     slopes = [each for each in lowered.operations if isinstance(each, Slope)]
     return not any(isinstance(each, Cut) for each in lowered.operations) and all((s.upper == 1).all() for s in slopes)
@@ -74,26 +73,37 @@ def held(seeds: range) -> int:
         network, norms = prepared(model.data())
         size = network.input_size
         exact = (network.evaluate(np.eye(size)) - network.evaluate(np.zeros((1, size)))).T
-        for origin in origins(network):
-            count += holds(network, norms, exact, origin, generator)
+        for ends in splits(network, generator):
+            count += holds(Planner(network, norms), ends, exact, generator)
     return count
 
 
-def holds(network: Network, norms: Norms, exact: np.ndarray, origin: str, generator: np.random.Generator) -> int:
-    try:
-        plan = plan_from(network, origin, norms.norm_upper)
-        wish = Wish(weights=None, start={})
-        segments, numbers = plan.schedule.segments, plan.schedule.numbers
-        found = descend(segments, numbers=numbers, wish=wish, budget=Budget.of(60.0))
-    except (NotCovered, NotProved):
-        return 0
+def splits(network: Network, generator: np.random.Generator) -> list[list[tuple[str, str]]]:
+    """Parts that a witness may name: one to the output, or several one behind another or side by side."""
+    output, values = network.output, [network.input.name, *(term.output for term in network.terms)]
+    whole = [[(origin, output)] for origin in origins(network)]
+    middle = [values[int(place)] for place in np.sort(generator.integers(0, len(values), 3))]
+    pairs = [pair for pair in zip([values[0], *middle], middle, strict=False) if pair[0] != pair[1]]
+    return [*whole, [(values[0], middle[-1])], [*pairs, (middle[-1], output)], pairs]
+
+
+def holds(planner: Planner, ends: list[tuple[str, str]], exact: np.ndarray, generator: np.random.Generator) -> int:
+    plans, arrays = [], {}
+    for origin, end in ends:
+        try:
+            plan = planner.plan(origin, end)
+            wish = Wish(weights=None, norm_only=end != planner.network.output, start={})
+            segments, numbers = plan.schedule.segments, plan.schedule.numbers
+            found = descend(segments, numbers=numbers, wish=wish, budget=Budget.of(60.0))
+        except (NotCovered, NotProved):
+            continue
+        arrays |= {f"{len(plans)}/{name}": array for name, array in found.arrays.items()}
+        plans.append(plan.header)
     count, norm = 0, np.linalg.norm(exact, 2)
     for spread in (0.0, 0.3, 1.0):
-        arrays = {
-            name: array * np.exp(generator.normal(0.0, spread, array.shape)) for name, array in found.arrays.items()
-        }
+        moved = {name: array * np.exp(generator.normal(0.0, spread, array.shape)) for name, array in arrays.items()}
         try:
-            constants = check(network, Witness(method=METHOD, header=plan.header, arrays=arrays), norms)
+            constants = check(planner, Witness(method=METHOD, header={PARTS: plans}, arrays=moved))
         except NotProved:
             continue
         noise = 1e-12 * norm

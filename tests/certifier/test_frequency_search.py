@@ -8,10 +8,10 @@ import pytest
 from certifier.bounds import ProductBound
 from certifier.errors import NotProved
 from certifier.frequencies.method import check
+from certifier.frequencies.plans import Planner
 from certifier.limits import Budget
 from certifier.search import frequency as descent
-from certifier.tightening.frequency import search
-from certifier.witness import Witness
+from certifier.tightening.frequency import Searched, search
 from tests.building import Model, single
 from tests.certifier.preparing import mean_pair, prepared
 
@@ -33,14 +33,15 @@ def small(seed: int, *, classes: int = 3) -> Model:
     return model
 
 
-def found(model: Model, monkeypatch: pytest.MonkeyPatch, iterations: int, **wish) -> tuple[float, np.ndarray, Witness]:
-    """The mean pair constant, all pairs and the witness after so many steps."""
+def found(model: Model, monkeypatch: pytest.MonkeyPatch, iterations: int, **wish) -> tuple[float, np.ndarray, Searched]:
+    """The mean pair constant, all pairs and what the search left after so many steps."""
     monkeypatch.setattr(descent, "ITERATIONS", iterations)
     network, norms = prepared(model.data())
-    witness = search(network, ProductBound(network, norms), budget=Budget.of(SECONDS), **wish)
-    constants = check(network, witness, norms)
+    planner = Planner(network, norms)
+    searched = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS), **wish)
+    constants = check(planner, searched.witness)
     assert constants.pairs is not None
-    return mean_pair(constants), constants.pairs, witness
+    return mean_pair(constants), constants.pairs, searched
 
 
 def test_a_kept_witness_is_where_the_next_search_begins(monkeypatch):
@@ -48,31 +49,28 @@ def test_a_kept_witness_is_where_the_next_search_begins(monkeypatch):
     model = small(0)
     cold, _, _ = found(model, monkeypatch, 1)
     best, _, kept = found(model, monkeypatch, 60)
-    warm, _, _ = found(model, monkeypatch, 1, start=kept)
+    warm, _, _ = found(model, monkeypatch, 1, kept=kept.parameters)
     assert best <= 0.8 * cold and warm <= 1.02 * best
     generator = np.random.default_rng(1)
     for name, value in model.constants.items():
         if value.ndim == 4:
             model.constants[name] = single(value * (1 + 0.01 * generator.standard_normal(value.shape)))
-    moved, _, _ = found(model, monkeypatch, 1, start=kept)
+    moved, _, _ = found(model, monkeypatch, 1, kept=kept.parameters)
     assert moved <= 1.1 * best
 
 
-@pytest.mark.parametrize("spoilt", ["shape", "size", "origin", "method"])
+@pytest.mark.parametrize("spoilt", ["shape", "size", "name"])
 def test_a_kept_witness_that_does_not_fit_costs_nothing_but_its_help(monkeypatch, spoilt):
     model = small(0)
     cold, _, kept = found(model, monkeypatch, 3)
-    arrays = dict(kept.arrays)
-    header, method = dict(kept.header), "frequency"
+    arrays = dict(kept.parameters)
     if spoilt == "shape":
         arrays = {name: np.ones(17) for name in arrays}
     elif spoilt == "size":
         arrays = {name: array * 1e-6 for name, array in arrays.items()}
-    elif spoilt == "origin":
-        header["origin"] = "elsewhere"
     else:
-        method = "dense"
-    again, _, _ = found(model, monkeypatch, 3, start=Witness(method=method, header=header, arrays=arrays))
+        arrays = {f"another {name}": array for name, array in arrays.items()}
+    again, _, _ = found(model, monkeypatch, 3, kept=arrays)
     assert again <= 1.01 * cold
 
 
@@ -99,9 +97,12 @@ def test_the_origin_is_chosen_by_what_it_promises(monkeypatch):
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
     monkeypatch.setattr(descent, "ITERATIONS", 30)
-    witness = search(network, product, budget=Budget.of(SECONDS))
-    assert mean_pair(check(network, witness, norms)) <= 1.3 * mean_pair(product.constants())
-    assert witness.header["cuts"] == [] and witness.header["origin"] != "x"
+    planner = Planner(network, norms)
+    witness = search(planner, product, budget=Budget.of(SECONDS)).witness
+    assert mean_pair(check(planner, witness)) <= 1.3 * mean_pair(product.constants())
+    parts = witness.header["parts"]
+    assert isinstance(parts, list) and isinstance(parts[-1], dict)
+    assert parts[-1]["cuts"] == [] and parts[-1]["origin"] != "x"
 
 
 def test_a_thinned_torus_suggests_multipliers_for_the_whole_one(monkeypatch):
@@ -119,8 +120,9 @@ def test_a_thinned_torus_suggests_multipliers_for_the_whole_one(monkeypatch):
     cold, _, _ = found(model, monkeypatch, 0)
     whole, _, _ = found(model, monkeypatch, 60)
     monkeypatch.setattr(descent, "WHOLE_NUMBERS", 0)
-    thin, _, witness = found(model, monkeypatch, 60)
-    assert witness.header["tori"] == [[14, 14]]
+    thin, _, searched = found(model, monkeypatch, 60)
+    parts = searched.witness.header["parts"]
+    assert isinstance(parts, list) and isinstance(parts[0], dict) and parts[0]["tori"] == [[14, 14]]
     assert thin <= 1.1 * whole and thin <= 0.9 * cold
 
 
@@ -135,4 +137,5 @@ def test_weights_beyond_the_range_of_the_analysis_are_refused(layers):
     model.linear(single(np.ones((2, 16))))
     network, norms = prepared(model.data())
     with pytest.raises(NotProved):
-        check(network, search(network, ProductBound(network, norms), budget=Budget.of(1.0)), norms)
+        planner = Planner(network, norms)
+        check(planner, search(planner, ProductBound(network, norms), budget=Budget.of(1.0)).witness)

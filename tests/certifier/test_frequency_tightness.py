@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from certifier.bounds.product import ProductBound
-from certifier.frequencies.method import check
+from certifier.frequencies.method import arrays_of_part, check
+from certifier.frequencies.plans import Planner
 from certifier.limits import Budget
 from certifier.search import frequency as descent
 from certifier.tightening.frequency import search
@@ -38,9 +39,10 @@ def close_to_the_dense_optimum(monkeypatch, kind: str, *, size: int, channels: i
     model = convolutions(1, kind=kind, size=size, channels=channels)
     network, norms = prepared(model.data())
     product = ProductBound(network, norms)
-    witness = search(network, product, budget=Budget.of(SECONDS))
-    ours = mean_pair(check(network, witness, norms))
-    given, best = dense_mean_pair(network, witness, steps=steps)
+    planner = Planner(network, norms)
+    witness = search(planner, product, budget=Budget.of(SECONDS)).witness
+    ours = mean_pair(check(planner, witness))
+    given, best = dense_mean_pair(network, arrays_of_part(witness, 0), steps=steps)
     assert given <= ours * (1 + 1e-9)
     assert best <= given * (1 + 1e-6)
     assert ours <= 1.15 * best
@@ -67,7 +69,7 @@ def test_a_public_residual_network_reaches_its_target(shared, monkeypatch):
     monkeypatch.setattr(descent, "ITERATIONS", 150)
     path = shared / "models/stanleybak/vnncomp2021/benchmarks/cifar10_resnet/onnx/resnet_2b.onnx"
     network, norms = prepared(path.read_bytes())
-    product = ProductBound(network, norms)
-    witness = search(network, product, budget=Budget.of(SECONDS))
-    assert mean_pair(check(network, witness, norms)) <= 54.0
-    assert witness.header == {"origin": "input.1", "tori": [[36, 36]], "cuts": []}
+    planner = Planner(network, norms)
+    witness = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
+    assert mean_pair(check(planner, witness)) <= 54.0
+    assert witness.header["parts"] == [{"origin": "input.1", "end": network.output, "tori": [[36, 36]], "cuts": []}]

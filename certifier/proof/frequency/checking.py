@@ -29,6 +29,20 @@ def prove(
 
     Raises: NotProved, also for a witness that lacks arrays or has others.
     """
+    return _last_state(segments, witness, before_step).bound()
+
+
+def prove_norm(
+    segments: Sequence[Segment], witness: Witness, *, before_step: Callable[[str], None] = lambda step: None
+) -> float:
+    """The constant of all signals of the last state together, and nothing else.
+
+    Raises: as `prove`.
+    """
+    return _last_state(segments, witness, before_step).norm_upper()
+
+
+def _last_state(segments: Sequence[Segment], witness: Witness, before_step: Callable[[str], None]) -> State:
     expected: set[str] = set()
     state, before = None, None
     for position, segment in enumerate(segments):
@@ -47,7 +61,7 @@ def prove(
             before = state.restarted(witness.positive(name, (state.channels,)))
     if state is None or set(witness.arrays) != expected:
         raise NotProved("the witness does not have one array per activation and per restart, and no other")
-    return state.bound()
+    return state
 
 
 def _variances(segment: Segment, before: Float | None) -> Float:

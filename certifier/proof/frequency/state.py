@@ -37,7 +37,10 @@ UNDERFLOW = 2.0**-960
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """Σ of (I) at the torus' frequencies, one of each pair, exactly Hermitian. Shapes: (F, channels, channels)."""
+    """Σ of (I) at the torus' frequencies, one of each pair, exactly Hermitian.
+
+    Shapes: (F, channels, channels), or (1, channels, channels) where it is the same matrix at all of them.
+    """
 
     torus: Torus
     matrices: NDArray
@@ -46,10 +49,15 @@ class State:
     def channels(self) -> int:
         return self.matrices.shape[-1]
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether one matrix stands for all frequencies."""
+        return len(self.matrices) == 1
+
     @staticmethod
     def diagonal(torus: Torus, variances: Float) -> "State":
         """Σ = diag(variances) at every frequency: Σ_c ‖s_c‖²/variance_c <= ‖Δx‖²."""
-        zeros = np.zeros((len(torus.frequencies), len(variances), len(variances)))
+        zeros = np.zeros((1, len(variances), len(variances)))
         return State(torus=torus, matrices=raised_diagonal(zeros, variances))
 
     def mapped(self, step: Linear) -> "State":
@@ -59,6 +67,10 @@ class State:
         """
         if step.strides is None:
             return self._at_one_point(step)
+        if self.is_alike and all(block.is_pointwise for block in step.blocks):
+            # The mean over aliases of what is alike is that itself.
+            image, error = self._image(step, slice(0, 1))
+            return State(torus=self.torus.coarse(step.strides), matrices=raised_diagonal(image, error[:, None]))
         images, errors = [], []
         for few in self._chunks(step):
             image, error = self._image(step, few)
@@ -92,11 +104,11 @@ class State:
 
     def _chunks(self, step: Linear) -> Iterator[slice]:
         taps = max(block.taps for block in step.blocks)
-        return chunks(len(self.matrices), 96 * max(step.rows, self.channels) ** 2 + 64 * taps)
+        return chunks(len(self.torus.frequencies), 96 * max(step.rows, self.channels) ** 2 + 64 * taps)
 
     def _image(self, step: Linear, few: slice) -> tuple[NDArray, Float]:
         factor = symbols(step, self.torus, self.channels, few)
-        return congruence(factor, self.matrices[few], stray_upper(step))
+        return congruence(factor, self.matrices if self.is_alike else self.matrices[few], stray_upper(step))
 
     def activated(self, step: Slopes, multipliers: Float) -> "State":
         """After y -> φ(y) = m y + η w: Σ + Σ_sy G Σ_ys with y scaled by m, and η² T added, rounded up.
@@ -129,10 +141,12 @@ class State:
         return variances
 
     def bound(self) -> Bound:
-        """|aᵀΔf|² <= aᵀ(mean of Σ over all frequencies)a·‖Δx‖² at every point, and ‖Δf‖² <= λmax(Σ)·‖Δx‖²."""
-        upper = sqrt_upper(largest_eigenvalue_upper(self.matrices))
+        """|aᵀΔf|² <= aᵀ(mean of Σ over all frequencies)a·‖Δx‖² at every point, and `norm_upper` of all together."""
+        upper = self.norm_upper()
         is_point = self.torus.points == 1
-        mean = (self if is_point else self.mapped(_one_point(self.channels, len(self.torus.sizes)))).matrices[0].real
+        mean = (
+            (self if self.is_alike else self.mapped(_one_point(self.channels, len(self.torus.sizes)))).matrices[0].real
+        )
         variances = np.maximum(np.diagonal(mean), 0.0)
         outputs = np.minimum(sqrt_upper(variances), upper)
         pairs = None
@@ -140,7 +154,11 @@ class State:
             squares = add_upper(add_upper(variances[:, None], variances[None, :]), -2.0 * mean)
             pairs = sqrt_upper(np.maximum(squares, 0.0))
             np.fill_diagonal(pairs, 0.0)
-        return Bound(upper=float(upper), outputs=outputs, pairs=pairs)
+        return Bound(upper=upper, outputs=outputs, pairs=pairs)
+
+    def norm_upper(self) -> float:
+        """‖Δf‖² <= λmax(Σ)·‖Δx‖², rounded up; for the signals of the state as f."""
+        return float(sqrt_upper(largest_eigenvalue_upper(self.matrices)))
 
 
 def _mean(total: NDArray, mass: Float, errors: Float, count: int) -> NDArray:

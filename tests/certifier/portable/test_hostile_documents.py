@@ -218,7 +218,9 @@ def test_a_witness_on_frequencies_says_which_terms_go_by_their_norms() -> None:
 
     def without_cuts(parts: Parts) -> Parts:
         described = [
-            each.model_copy(update={"header": {**each.header, "cuts": ["nothing"]}})
+            each.model_copy(
+                update={"header": {"parts": [{**part, "cuts": ["nothing"]} for part in each.header["parts"]]}}
+            )
             for each in parts.certificate.witnesses
         ]
         return _certificate(witnesses=described)(parts)

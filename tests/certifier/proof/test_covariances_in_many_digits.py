@@ -85,7 +85,8 @@ class Exact:
     def is_below(self, state: State) -> bool:
         """Whether every computed matrix less the exact one is positive semidefinite, rows and columns scaled."""
         assert state.torus == self.torus
-        for place, computed in zip(state.torus.frequencies, state.matrices, strict=True):
+        shape = (len(state.torus.frequencies), *state.matrices.shape[1:])
+        for place, computed in zip(state.torus.frequencies, np.broadcast_to(state.matrices, shape), strict=True):
             difference = mp.matrix(computed.tolist()) - self.matrices[_place(place)]
             roots = [1 / mp.sqrt(abs(difference[a, a])) if difference[a, a] else 1 for a in range(difference.rows)]
             scaled = mp.diag(roots) * difference * mp.diag(roots)
