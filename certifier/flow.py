@@ -121,3 +121,11 @@ class Linearisation:
             for source, part in zip(term.sources, term.pullback(incoming, *read), strict=True):
                 gradients[source] = gradients[source] + part if source in gradients else part
         return gradients.get(self.network.input.name, np.zeros_like(self.x))
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or one like it that is not taken; taken from now on."""
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return name

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.bounds.comparators import with_comparators
 from certifier.flow import Network
 from certifier.operators import Kronecker, Operator
 from certifier.products import Bilinear
@@ -86,6 +87,7 @@ class JointForm:
 
 def obstacle(network: Network) -> str | None:
     """Why the network has no joint form of a size that can be handled; None if it has one."""
+    network = with_comparators(network)
     try:
         largest = 0
         anchors = _anchors(network)
@@ -109,11 +111,11 @@ def obstacle(network: Network) -> str | None:
 
 
 def joint_form(network: Network, constants: Callable[[str], float]) -> JointForm:
-    """The joint form of a network without an `obstacle`.
+    """The joint form of a network without an `obstacle`; small sorted groups become comparators first.
 
     `constants` gives any positive weights for the two factors of a live product; they steer tightness only.
     """
-    builder = _Builder(network, constants)
+    builder = _Builder(with_comparators(network), constants)
     return builder.form()
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from certifier.flow import Network
+from certifier.flow import Network, unused
 from certifier.operators import Diagonal, Identity
 from certifier.terms import Activation, Affine, Elementwise, Term
 
@@ -24,18 +24,11 @@ def loop_transformed(network: Network) -> Network:
     taken = {network.input.name, *(term.output for term in network.terms)}
     for term in network.terms:
         if isinstance(term, Activation):
-            remainder = _unused(f"{term.output} (remainder)", taken)
+            remainder = unused(f"{term.output} (remainder)", taken)
             terms += _split(term, remainder)
         else:
             terms.append(term)
     return replace(network, terms=tuple(terms))
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "'"
-    taken.add(name)
-    return name
 
 
 def _split(term: Activation, remainder: str) -> list[Term]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import PROOF, Fault
 
 MULTIPLIERS = "tests/certifier/bounds/test_multipliers.py"
+COMPARATORS = "tests/certifier/bounds/test_comparators.py"
 JOINT = "tests/certifier/bounds/test_joint.py"
 LADDER = "tests/certifier/test_ladder.py"
 FORMS = PROOF + "test_proof_multipliers.py"
@@ -32,6 +33,27 @@ FAULTS = (
         old="if named not in (None, digest):",
         new="if False:",
         tests=(CALIBRATION,),
+    ),
+    Fault(
+        name="the smaller of a comparator's entries gets the larger one's share",
+        file="certifier/bounds/comparators.py",
+        old="(0.5, -0.5) if self.largest else (-0.5, 0.5)",
+        new="(0.5, 0.5) if self.largest else (-0.5, 0.5)",
+        tests=(COMPARATORS,),
+    ),
+    Fault(
+        name="groups are sorted by half of the rounds",
+        file="certifier/bounds/comparators.py",
+        old="for turn in range(self.count):",
+        new="for turn in range((self.count + 1) // 2):",
+        tests=(COMPARATORS,),
+    ),
+    Fault(
+        name="the last entries of a sorted group are kept",
+        file="certifier/bounds/comparators.py",
+        old="means[:kept], magnitude: shares[:kept]",
+        new="means[-kept:], magnitude: shares[-kept:]",
+        tests=(COMPARATORS,),
     ),
     Fault(
         name="slopes below zero are taken as zero",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from certifier.bounds.comparators import with_comparators
 from certifier.bounds.joint import MAXIMAL_ORDER, Slopes, joint_form, obstacle
 from certifier.flow import Network
 from certifier.products import Bilinear
@@ -20,6 +21,7 @@ from tests.random_networks import image_networks, vector_networks
 def _follow(network: Network, constants, seed: int) -> int:
     """Walk random differences through the steps, comparing with the network itself; the number of steps."""
     form = joint_form(network, constants)
+    network = with_comparators(network)
     first, second = differences(network, np.random.default_rng(seed), 6)
     delta = {name: first[name] - second[name] for name in first}
     state = delta[network.input.name]
