@@ -18,6 +18,7 @@ from certifier.ladder import Wish, climb
 from certifier.limits import Budget
 from certifier.progress import Telling
 from certifier.search.state import SearchState
+from certifier.terms import Activation
 from tests.building import Model, certify_model, single
 from tests.certifier.bounds.building import bounded, norms
 from tests.certifier.test_soundness import keeps_its_promises
@@ -162,6 +163,24 @@ def test_the_transformed_network_computes_the_same(operator: str) -> None:
         *_, (_, _, last) = each.walk(x)
         ends.append(last)
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("operator", ["Relu", "Gelu", "LeakyRelu", "Abs", "Mish"])
+def test_no_secant_of_a_remainder_leaves_its_slopes_and_some_come_near(operator: str) -> None:
+    network, _ = bounded(_dense(operator=operator))
+    rests = [
+        term.function
+        for term in loop_transformed(network).terms
+        if isinstance(term, Activation) and term.function.name.endswith("minus its mean slope")
+    ]
+    x, y = np.random.default_rng(0).normal(scale=3.0, size=(2, 4000, 1))
+    for rest in rests:
+        secants = (rest.evaluate(x) - rest.evaluate(y)) / (x - y)
+        lower, upper = np.asarray(rest.slope_lower), np.asarray(rest.slope_upper)
+        room = 1e-9 * (1 + np.abs(x) + np.abs(y)) / np.abs(x - y)
+        assert ((lower <= secants + room) & (secants - room <= upper)).all()
+        assert (secants.min(axis=0) <= 0.9 * lower).all() and (secants.max(axis=0) >= 0.9 * upper).all()
+    assert rests
 
 
 def test_a_chain_of_two_layers_gives_the_published_formula() -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from certifier.bounds.joint import joint_form, obstacle
+from certifier.bounds import multipliers
+from certifier.bounds.joint import Slopes, Step, joint_form, obstacle
 from certifier.bounds.multipliers import METHOD, check, constants_of, proved_matrix
 from certifier.certificates import Constants
 from certifier.errors import NotProved
 from certifier.limits import Budget
+from certifier.proof.multipliers import LinearMap, implies
 from certifier.search.multipliers.arrays import NumpyArrays
 from certifier.search.multipliers.objectives import outputs, pairs, whole
 from certifier.search.multipliers.recursion import Recursion
@@ -81,6 +83,20 @@ def test_any_multipliers_bound_vector_networks(example):
 @given(image_networks(layers=4))
 def test_any_multipliers_bound_image_networks(example):
     _any_multipliers_are_sound(*example)
+
+
+@pytest.mark.parametrize("distance", [1e-9, 1e-6, 1e-3])
+def test_a_precision_is_lowered_until_it_is_proved(distance: float) -> None:
+    """The exact map may lie so far from the computed one that what nearly follows does not."""
+    matrix = np.random.default_rng(0).standard_normal((4, 4))
+    law, read = Slopes(lower=np.zeros(4), upper=np.ones(4)), LinearMap(matrix=matrix, distance=distance)
+    step, family = Step(name="h", output="h", size=4, law=law, read=read, kept=np.arange(4, 8)), np.full(4, 0.05)
+    form = multipliers._form(np.eye(4), step, family)
+    exact = multipliers._marginal(form.values, step.kept)
+    assert exact is not None
+    assert not implies(form, multipliers._symmetric(exact * (1 - multipliers.SLACKS[0])), step.kept)
+    lowered = multipliers._continued(np.eye(4), step, family)
+    assert implies(form, lowered, step.kept) and np.trace(lowered) >= 0.99 * np.trace(exact)
 
 
 @pytest.mark.parametrize("operator", ["Relu", "Gelu", "HardSwish", "Mish", "Abs", "Tanh", "LeakyRelu"])
