@@ -10,6 +10,7 @@
     ├── SelfTestFailed            the bounded network and the served engine disagree
     ├── NotProved                 the checker refused every witness
     ├── CertificateRefused        a certificate file that does not hold: says at which step
+    ├── NotFinished               time was up before a certificate file was proved or refused
     └── StateCorrupted            kept search state that cannot be read
 
 `code` is stable and machine-readable; the message is for people.  `remedy`, where there is one, says what the user can
@@ -145,6 +146,27 @@ class CertificateRefused(CertifierError):
 
     def details(self) -> dict[str, object]:
         return {"step": self.step, "reason": self.reason}
+
+
+class NotFinished(CertifierError):
+    """After `seconds` the proof had only come to the step `where`: nothing is known of what it would have shown."""
+
+    code = "not_finished"
+    remedy = "give it more time: `--seconds` of `lipcert verify`, `Limits.seconds` in the library"
+
+    def __init__(self, where: str, *, seconds: float) -> None:
+        self.where, self.seconds = where, seconds
+        super().__init__(f"not finished within {seconds:g} seconds: {where} was next; nothing is proved or refused")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_not_finished, (self.where, self.seconds))
+
+    def details(self) -> dict[str, object]:
+        return {"where": self.where, "seconds": self.seconds, "remedy": self.remedy}
+
+
+def _rebuild_not_finished(where: str, seconds: float) -> NotFinished:
+    return NotFinished(where, seconds=seconds)
 
 
 class StateCorrupted(CertifierError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from certifier.errors import ResourceLimitExceeded
+from certifier.errors import NotFinished, ResourceLimitExceeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,10 @@ class Deadline:
     def demand(self, where: str) -> None:
         """There is time left for the step `where`.
 
-        Raises: ResourceLimitExceeded.
+        Raises: NotFinished.
         """
-        self._limits.demand("seconds", time.monotonic() - self._started, where)
+        if time.monotonic() - self._started > self._limits.seconds:
+            raise NotFinished(where, seconds=self._limits.seconds)
 
 
 class Budget:

@@ -24,7 +24,7 @@ from certifier.documents import (
     Task,
     TensorDescription,
 )
-from certifier.errors import CertificateRefused, CertifierError
+from certifier.errors import CertificateRefused, CertifierError, NotFinished
 from certifier.flow import Network
 from certifier.limits import Deadline, Limits
 from certifier.network import build_network
@@ -74,8 +74,8 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
 
     `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.  Of `limits`,
     `model_bytes` holds for `data` as for the model; after `seconds` no step of the proof is begun.
-    Raises: CertificateRefused at the first step that fails or comes too late; ResourceLimitExceeded for a file that is
-        too large.
+    Raises: CertificateRefused at the first step that fails; NotFinished where one comes too late; ResourceLimitExceeded
+        for a file that is too large.
     """
     limits.demand("model_bytes", len(data), "the certificate")
     signer, deadline = None, Deadline(limits)
@@ -88,6 +88,8 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
     claims = evidence.Evidence(norms=certificate.norms, witnesses=witnesses)
     try:
         proved = evidence.prove(subject.network, claims, box=subject.box, task=certificate.task, deadline=deadline)
+    except NotFinished:
+        raise
     except CertifierError as error:
         raise CertificateRefused("proof", str(error)) from None
     reason = evidence.difference(stated, proved.constants)

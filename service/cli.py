@@ -1,6 +1,6 @@
 """`lipcert`: certify, predict, evaluate and compare from a shell, with the library alone; `serve` starts the server.
 
-Exit codes: 0 done, 1 refused, 2 misuse, 130 interrupted.
+Exit codes: 0 done, 1 refused, 2 misuse, 3 not finished, 130 interrupted.
 """
 
 from __future__ import annotations

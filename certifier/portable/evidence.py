@@ -62,7 +62,7 @@ def written(constants: Constants) -> Constants:
 def prove(network: Network, evidence: Evidence, *, box: Box, task: Task, deadline: Deadline) -> Proved:
     """The constants that the evidence proves for the network inside of the box.
 
-    Raises: NotProved, UnsupportedNode; ResourceLimitExceeded at the first step that begins too late.
+    Raises: NotProved, UnsupportedNode; NotFinished at the first step that begins too late.
     """
     norms = ClaimedNorms(evidence.norms, before_proof=deadline.demand)
     network = with_ranges(network, box, norms.norm_upper)

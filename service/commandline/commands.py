@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from certifier.limits import Limits
 from service.commandline import options as typed
 from service.commandline.failures import REFUSED, ending_well, misuse
 from service.commandline.output import complain, counting, print_json, standard_output
@@ -19,7 +20,7 @@ from service.commandline.output import complain, counting, print_json, standard_
 app = typer.Typer(
     name="lipcert",
     help="Proved Lipschitz bounds and certified predictions for ONNX networks. "
-    "Exit codes: 0 done, 1 refused, 2 misuse.",
+    "Exit codes: 0 done, 1 refused, 2 misuse, 3 not finished.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -88,6 +89,7 @@ def verify(
     certificate: typed.Certificate,
     model: typed.Model,
     public_key: typed.PublicKey = None,
+    seconds: typed.ProofSeconds = Limits.seconds,
     json: typed.Json = False,
 ) -> None:
     """Prove a certificate file again for the model, without any search, and print what it rests on."""
@@ -95,7 +97,7 @@ def verify(
         from service.commandline.modelling import verify_file
         from service.commandline.tables import show_verification
 
-        found = verify_file(certificate, model, public_key=public_key)
+        found = verify_file(certificate, model, public_key=public_key, seconds=seconds)
         if json:
             print_json(found.model_dump_json())
         else:

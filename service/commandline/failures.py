@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 1 refused, 2 misuse, 130 interrupted; never with a traceback."""
+"""How a command ends: 0 done, 1 refused, 2 misuse, 3 not finished, 130 interrupted; never with a traceback."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from service.commandline.interruption import INTERRUPTED, interruptible
 from service.commandline.output import OutputLost, complain, print_json, single_line
 
 REFUSED = 1
+NOT_FINISHED = 3
 
 
 @contextmanager
@@ -21,13 +22,15 @@ def ending_well(*, as_json: bool) -> Iterator[None]:
     # All of the library at once, while an interrupt may still end the process on the spot.
     import certifier.evaluation  # noqa: F401
     import service.commandline.modelling  # noqa: F401
-    from certifier.errors import CertifierError
+    from certifier.errors import CertifierError, NotFinished
 
     try:
         with interruptible():
             yield
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except NotFinished as error:
+        raise _refused(error.code, str(error), error.details(), as_json, exit_code=NOT_FINISHED) from None
     except CertifierError as error:
         raise _refused(error.code, str(error), error.details(), as_json) from None
     except MemoryError:
@@ -51,10 +54,12 @@ def misuse(option: str, reason: object) -> typer.BadParameter:
     return typer.BadParameter(single_line(str(reason)), param_hint=f"'{option}'")
 
 
-def _refused(code: str, message: str, details: dict[str, object], as_json: bool) -> typer.Exit:
+def _refused(
+    code: str, message: str, details: dict[str, object], as_json: bool, *, exit_code: int = REFUSED
+) -> typer.Exit:
     remedy = details.get("remedy")
     complain(f"{message}; what helps: {remedy}" if remedy else message)
     if as_json:
         with suppress(OutputLost):  # what matters has been said on standard error
             print_json(json.dumps({"error": code, "message": message, **details}))
-    return typer.Exit(REFUSED)
+    return typer.Exit(exit_code)

@@ -84,12 +84,12 @@ def check_file(model: str, *, options: CertifyOptions) -> ModelCheck:
     return check(read_model_file(model, limits), options=options, limits=limits)
 
 
-def verify_file(certificate: str, model: str, *, public_key: Path | None) -> Verification:
+def verify_file(certificate: str, model: str, *, public_key: Path | None, seconds: float) -> Verification:
     """What the file `certificate` proves of the model in the file `model`.
 
     Raises: CertifierError; typer.BadParameter if a file cannot be opened.
     """
-    limits = Limits()
+    limits = Limits(seconds=seconds)
     document = read_model_file(certificate, limits, argument="CERTIFICATE")
     keys = []
     if public_key is not None:

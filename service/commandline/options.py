@@ -66,6 +66,7 @@ PublicKey = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Demand a signature of this Ed25519 key: PEM, or a JSON Web Key Set."),
 ]
+ProofSeconds = Annotated[float, typer.Option(metavar="S", min=0.0, help="After these no further step is proved.")]
 Calibration = Annotated[
     Path | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_a_changed_certificate_or_model_is_refused(lipcert: Commands, certificat
     certificate.write_bytes(bytes(data))
     document, line = lipcert.refused("verify", certificate, lipcert.model)
     assert document["step"] == "document" and "changed" in line
+
+
+def test_a_proof_that_takes_too_long_is_no_refusal(lipcert: Commands, certificate: Path) -> None:
+    result = lipcert("verify", certificate, lipcert.model, "--seconds", "0", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["error"], document["seconds"]) == (3, "not_finished", 0.0)
+    assert "more time" in result.stderr and result.stderr.count("\n") == 1
+    assert lipcert("verify", certificate, lipcert.model, "--seconds", "-1").exit_code == 2
 
 
 def test_files_that_cannot_be_used_are_named(lipcert: Commands, certificate: Path, tmp_path: Path) -> None:

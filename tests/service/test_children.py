@@ -113,6 +113,7 @@ EXAMPLES: list[CertifierError] = [
     library.NotProved("n"),
     library.StateCorrupted("s"),
     library.CertificateRefused("proof", "no"),
+    library.NotFinished("layer 'fc'", seconds=2.0),
     ChildLimitReached("memory_bytes", limit=7),
 ]
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from certifier.documents import CertifyOptions
-from certifier.errors import CertificateRefused, CertifierError, InvalidInput, ResourceLimitExceeded
+from certifier.errors import CertificateRefused, CertifierError, InvalidInput, NotFinished, ResourceLimitExceeded
 from certifier.limits import Limits
 from certifier.portable.document import METADATA, MOST_PARTS, PortableCertificate, _packed, from_bytes
 from certifier.portable.envelope import LARGEST_KEY_FILE, open_envelope, read_keys, sign
@@ -124,9 +124,9 @@ def test_a_file_is_no_larger_than_a_model_may_be(case: Case) -> None:
 
 
 def test_no_step_of_a_proof_is_begun_when_the_time_is_over(case: Case) -> None:
-    with pytest.raises(CertificateRefused, match="seconds") as refused:
+    with pytest.raises(NotFinished, match="nothing is proved or refused") as ended:
         verify(case.certificate, case.model, keys=[], limits=Limits(seconds=-1.0))
-    assert refused.value.step == "proof"
+    assert ended.value.where.startswith("layer ")
 
 
 def test_a_key_that_is_given_twice_is_refused(case: Case) -> None:
