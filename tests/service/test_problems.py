@@ -16,7 +16,13 @@ from service.problems import TABLE, kind_of
 from service.settings import Settings, settings_table
 from tests.service.helpers import ROOT, running
 
-NEVER_ANSWERED = {library.CertifierError, library.StateCorrupted, library.CertificateRefused, service.ServiceError}
+NEVER_ANSWERED = {
+    library.CertifierError,
+    library.StateCorrupted,
+    library.CertificateRefused,
+    library.NotFinished,
+    service.ServiceError,
+}
 """Bases, what is mended in silence, and what only `lipcert verify` says."""
 
 
