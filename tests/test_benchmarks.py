@@ -7,7 +7,19 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks import corpus, exports, memory, networks, norms, references, refinement, tables, timing, warm
+from benchmarks import (
+    convolutional,
+    corpus,
+    exports,
+    memory,
+    networks,
+    norms,
+    references,
+    refinement,
+    tables,
+    timing,
+    warm,
+)
 from certifier.documents import CertifyOptions
 from certifier.operators import Convolution
 from certifier.search.state import SearchState
@@ -29,6 +41,17 @@ def test_markdown_tables_escape_what_would_break_a_row():
         "| – |",
         "| 1235 |",
     ]
+
+
+def test_convolutional_networks_are_measured_against_their_product_of_norms(tmp_path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(networks.convolutional_network(channels=(1, 2, 2), size=6, classes=3, seed=0))
+    found = convolutional.measured(path, 0.5)
+    assert found["convolutions"] == 2
+    assert isinstance(found["proved"], float) and isinstance(found["product"], float)
+    assert 0 < found["proved"] < found["product"]
+    path.write_bytes(networks.dense_network(4, 3, 2, seed=0))
+    assert convolutional.measured(path, 0.5) == {"convolutions": 0}
 
 
 @pytest.mark.parametrize("matrix", [norms.gaussian_matrix(40, 24, 1), norms.trained_matrix(48, 2)])

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from certifier.bounds.product import ProductBound
+from certifier.documents import CertifyOptions
 from certifier.frequencies.method import arrays_of_part, check
 from certifier.frequencies.plans import Planner
 from certifier.limits import Budget
 from certifier.search import frequency as descent
 from certifier.tightening.frequency import search
-from tests.building import Model, single
+from tests.building import Model, certify_model, single
 from tests.certifier.dense_multipliers import dense_mean_pair
 from tests.certifier.preparing import mean_pair, prepared
 
@@ -60,6 +61,22 @@ def test_zero_padding_costs_little_against_the_dense_optimum(monkeypatch, kind):
 @pytest.mark.parametrize(("kind", "size", "channels"), [("strided", 12, 3), ("plain", 8, 8)])
 def test_zero_padding_costs_little_on_larger_networks(monkeypatch, kind, size, channels):
     close_to_the_dense_optimum(monkeypatch, kind, size=size, channels=channels, steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "size"), [("plain", 6), ("gelu", 6), ("strided", 6), ("strided", 8)])
+def test_certificates_of_small_maps_pass_the_best_multipliers_of_channels(kind, size):
+    """On maps this small the mask costs frequencies 20-50 %; the dense method takes over, with one for every neuron."""
+    model = convolutions(1, kind=kind, size=size, channels=3)
+    network, norms = prepared(model.data())
+    planner = Planner(network, norms)
+    witness = search(planner, ProductBound(network, norms), budget=Budget.of(SECONDS)).witness
+    ours = mean_pair(check(planner, witness))
+    given, best = dense_mean_pair(network, arrays_of_part(witness, 0), steps=40)
+    assert given <= ours * (1 + 1e-9) and ours <= 1.6 * best
+    pairs = certify_model(model, options=CertifyOptions(seconds=20)).certificate.pairs
+    assert pairs is not None
+    assert np.mean(np.array(pairs)[np.triu_indices(3, 1)]) <= 0.95 * best
 
 
 @pytest.mark.needs_shared
