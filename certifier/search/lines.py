@@ -137,7 +137,8 @@ def optimised_slopes(
     for step in range(steps + 1 if lower else 0):
         own = {name: _relu_step(lower[name], fixed[name], rows) for name in lower}
         seen: dict[str, Array] = {}
-        reached = analysis.backward.below(start, coefficients, rows, own=own, seen=seen).at(analysis.balls.radii[rows])
+        found = analysis.backward.below(start, coefficients, rows, own=own, seen=seen, budgets=False)
+        reached = found.at(analysis.balls.radii[rows])
         better = reached > best
         best = np.where(better, reached, best)
         for name in lower:
@@ -150,10 +151,24 @@ def optimised_slopes(
     return {name: (best_slopes[name], fixed[name].upper_slope[rows]) for name in lower}
 
 
+def tangent_slopes(analysis: Analysis, rows: NDArray[np.intp]) -> dict[str, tuple[Array, Array]]:
+    """Slopes at the centres, for both lines of every activation: short of nothing where the ball moves little."""
+    slopes = {}
+    for term in analysis.network.terms:
+        if isinstance(term, Activation) and term.output in analysis.lines:
+            span, at = analysis.spans[term.sources[0]], analysis.balls.centres[term.sources[0]].value
+            least, most = term.function.secants_on(span.lower, span.upper)
+            slope = np.clip(term.function.derivative(at), least, most)[rows]
+            slopes[term.output] = slope, slope
+    return slopes
+
+
 def _relu_step(lower: Array, lines: Lines, rows: NDArray[np.intp]) -> Step:
     """An unproved step, for estimates."""
     upper, above = lines.upper_slope[rows], lines.upper_intercept[rows] / 2
-    return Step(middle=(lower + upper) / 2, half=(lower - upper) / 2, winners=None, at=above, spread=-above)
+    return Step(
+        middle=(lower + upper) / 2, half=(lower - upper) / 2, winners=None, at=above, spread=-above, budget=None
+    )
 
 
 def _worst_arguments(

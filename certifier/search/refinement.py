@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.flow import Network
-from certifier.proof.local.analysis import Known, Local
+from certifier.proof.local.analysis import Analysis, Known, Local
 from certifier.proof.local.backward import Below
 from certifier.proof.local.ledger import Goals, Ledger, Verdict
-from certifier.search.lines import LeastArea, optimised_slopes
+from certifier.search.lines import LeastArea, optimised_slopes, tangent_slopes
+from certifier.terms import Activation
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ NEAR = 0.1
 """or when this share of a margin is left, or lacking, at a radius between two others."""
 FINE_ROUNDS, INNER_STEPS = 2, 2
 """Analyses with slopes that are optimised, and the steps of each descent for inner values."""
-FINE = 0.94
+FINE = 0.97
 """Rows whose radius is a larger share of where it should end need no further analysis."""
 PILOTS = 3
 BLIND_SHARE = 0.1
@@ -44,6 +45,8 @@ FIRST_STEPS, SLOPE_STEPS = 2, 6
 """Of descents for the goals, in the first analyses and in those with optimised slopes."""
 DECIDING = 0.2
 """Goals whose distance exceeds the least by no more than this share of the radius get slopes of their own."""
+MANY = 2000
+"""Undecided values of a row, from which on descents take long and gain less than budgets do."""
 ROWS_ENTRIES = 2**22
 """Entries of all values that are evaluated at once."""
 
@@ -135,11 +138,16 @@ class _Brackets:
         with np.errstate(all="ignore"):
             loss = np.log(np.maximum(1.0 - share, TINIEST_LOSS))
             holds = share >= 0
+            # Two radii of the same kind tell the power as well.
+            before = np.where(holds, self.low[rows], self.high[rows])
+            trend = (loss - np.where(holds, self.low_loss[rows], self.high_loss[rows])) / np.log(now / before)
+            told = np.where(np.isfinite(trend) & (before > 0) & np.isfinite(before), trend, self.power[rows])
             low, low_loss = np.where(holds, now, self.low[rows]), np.where(holds, loss, self.low_loss[rows])
             high, high_loss = np.where(holds, self.high[rows], now), np.where(holds, self.high_loss[rows], loss)
             between = (low > 0) & np.isfinite(high)
             power = (high_loss - low_loss) / np.log(high / low)
-            power = np.where(between & np.isfinite(power), np.clip(power, *POWERS), self.power[rows])
+            power = np.where(between & np.isfinite(power), power, told)
+            power = np.clip(power, *POWERS)
             following = now * np.clip(np.exp(-loss / power), *STRIDES)
             inside = np.clip(following, low * (high / low) ** 0.1, low * (high / low) ** 0.9)
             outside = np.where(holds, np.maximum(following, now * 1.02), np.minimum(following, now * 0.98))
@@ -182,6 +190,16 @@ def _sharpen(verdict: Verdict, *, steps: int) -> None:
     if len(picked) == 0:
         return
     coefficients, owners = verdict.coefficients[picked], verdict.owners[picked]
+    verdict.sharpen(picked, tangent_slopes(analysis, owners))
+    if _undecided(analysis) > MANY * len(analysis.balls.radii):
+        return
     slopes = optimised_slopes(analysis, analysis.network.output, coefficients, owners, steps=steps)
     if slopes:
         verdict.sharpen(picked, slopes)
+
+
+def _undecided(analysis: Analysis) -> int:
+    """Arguments of activations that may be on either side of zero."""
+    sources = {term.sources[0] for term in analysis.network.terms if isinstance(term, Activation)}
+    spans = (analysis.spans[name] for name in sources)
+    return sum(int(((span.lower < 0) & (span.upper > 0)).sum()) for span in spans)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from certifier.box import Box
 from certifier.documents import CertifyOptions, InputBox, Preprocessing
-from certifier.refinement import local_margins
+from certifier.refinement import local_margins, margin_goals
 from tests.building import Model, certify_model, predictor_of, single
 from tests.certifier.local_balls import network_and_gains, points_of
 
@@ -71,6 +74,18 @@ def test_float32_radii_are_below_those_of_the_reals():
         radii[arithmetic] = [row.radius for row in predictor.predict(x, epsilon=None, preprocessing=None)]
     ratios = np.array(radii["float32"]) / np.array(radii["real"])
     assert (ratios >= 0.9).all() and (ratios <= 1.01).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_what_an_engine_may_drift_is_taken_off_every_goal(task):
+    """Both parts, those that grow with the radius too, for the pair at hand."""
+    fixed, growth = np.array([[9.0, 0.25, 0.5], [0.125, 9.0, 2.0]]), np.array([[9.0, 1.0, 2.0], [3.0, 9.0, 4.0]])
+    around: Any = SimpleNamespace(pairs=lambda label: (fixed, growth), outputs=lambda: (fixed[:, 1:2], growth[:, 1:2]))
+    decider: Any = SimpleNamespace(task=task, threshold_logit=(0.0, 0.0))
+    goals = margin_goals(decider, np.array([0, 1]), 3, around)
+    taken = fixed[:, 1:2] if task == "binary" else np.array([[0.25, 0.5], [0.125, 2.0]])
+    assert (goals.constants < -taken).all() and goals.constants == pytest.approx(-taken, rel=1e-12)
+    assert (goals.growth == (growth[:, 1:2] if task == "binary" else [[1.0, 2.0], [3.0, 4.0]])).all()
 
 
 def test_a_huge_bias_that_only_float32_feels_takes_the_radius_away():

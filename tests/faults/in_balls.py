@@ -5,6 +5,8 @@ from tests.faults.fault import Fault
 BALLS = ("tests/certifier/proof/test_local.py",)
 LINES = ("tests/certifier/proof/test_local_relaxations.py",)
 TRAPS = ("tests/certifier/proof/test_local_traps.py",)
+REFINED = ("tests/certifier/test_refinement.py",)
+BUDGETS = ("tests/certifier/proof/test_local_budgets.py",)
 HOME = "certifier/proof/local/"
 
 FAULTS = (
@@ -126,5 +128,82 @@ FAULTS = (
         old="x, radii = exact_float64(x), exact_float64(radii)",
         new="radii = exact_float64(radii)",
         tests=TRAPS,
+    ),
+    Fault(
+        name="values move twice as far before their lines are short of anything",
+        file=HOME + "budgets.py",
+        old="apart - (at.error + bend.near)",
+        new="2.0 * apart - (at.error + bend.near)",
+        tests=BUDGETS,
+    ),
+    Fault(
+        name="displacements within a length cost nothing for the length itself",
+        file=HOME + "budgets.py",
+        old="price / 2 * np.square(length) * SLACK - room",
+        new="0.0 * price * np.square(length) * SLACK - room",
+        tests=BUDGETS,
+    ),
+    Fault(
+        name="lines lose their distance from the slopes' middle, not from their ends",
+        file=HOME + "budgets.py",
+        old="np.maximum(np.maximum(most - slope, slope - least), 0.0)",
+        new="np.minimum(np.maximum(most - slope, 0.0), np.maximum(slope - least, 0.0))",
+        tests=BUDGETS,
+    ),
+    Fault(
+        name="budgets of lines above are those of lines below",
+        file=HOME + "budgets.py",
+        old="np.where(below, pair[0][:, used], pair[1][:, used])",
+        new="np.where(below, pair[0][:, used], pair[0][:, used])",
+        tests=BUDGETS,
+    ),
+    Fault(
+        name="lines are short of more at the centre than they are",
+        file=HOME + "budgets.py",
+        old="short = sign * (centre.value - product - intercept)",
+        new="short = np.abs(centre.value) + np.abs(product) + np.abs(intercept)",
+        tests=BUDGETS,
+    ),
+    Fault(
+        name="a goal's allowance for rounding does not grow with the radius",
+        file=HOME + "ledger.py",
+        old="np.nextafter(found.steepness + growth, np.inf)",
+        new="np.nextafter(found.steepness + 0.0 * growth, np.inf)",
+        tests=BALLS,
+    ),
+    Fault(
+        name="one goal of a row is enough for its radius",
+        file=HOME + "ledger.py",
+        old="proved = self.below.radii(self.analysis.balls.radii[:, None]).min(axis=1)",
+        new="proved = self.below.radii(self.analysis.balls.radii[:, None]).max(axis=1)",
+        tests=REFINED,
+    ),
+    Fault(
+        name="goals sharpened through slopes of their own are read at the centre",
+        file=HOME + "ledger.py",
+        old="steepness[picked] = np.where(take, found.steepness, steepness[picked])",
+        new="steepness[picked] = np.where(take, 0.0, steepness[picked])",
+        tests=BALLS,
+    ),
+    Fault(
+        name="what is known is taken for other rows' balls",
+        file=HOME + "analysis.py",
+        old="lower[rows], upper[rows] = other.ends[name]",
+        new="lower[:], upper[:] = other.ends[name]",
+        tests=BALLS,
+    ),
+    Fault(
+        name="drifts are not taken off the goals",
+        file="certifier/refinement.py",
+        old="return Goals(coefficients=coefficients, constants=_less(np.zeros(others.shape), fixed), growth=growth)",
+        new="return Goals(coefficients=coefficients, constants=np.zeros(others.shape), growth=growth)",
+        tests=REFINED,
+    ),
+    Fault(
+        name="a binary classifier's other side has the threshold of this one",
+        file="certifier/refinement.py",
+        old="constants = np.nextafter(-side * theta - theta_stray, -np.inf)[:, None]",
+        new="constants = np.nextafter(-theta - theta_stray + 0.0 * side, -np.inf)[:, None]",
+        tests=REFINED,
     ),
 )

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from certifier.flow import Network
 from certifier.proof.execution import Gains
 from certifier.proof.local.backward import Backward, Below, Step, Units, affine_step, anchor_step, lines_step
+from certifier.proof.local.budgets import budget_of
 from certifier.proof.local.relaxations import Lines, enclosing_lines
 from certifier.proof.local.selections import Candidates, candidates_of, selection
-from certifier.proof.local.spans import Centre, Span, ball_span, centres_of, next_span, row_norms
+from certifier.proof.local.spans import Centre, Span, ball_span, centres_of, direct_values, next_span, row_norms
 from certifier.proof.rounding import exact_float64
 from certifier.terms import Activation, Affine, Contraction, Elementwise, Term
 
@@ -66,7 +67,7 @@ class Balls:
 
     def some(self, rows: NDArray[np.intp]) -> Balls:
         """These rows of them."""
-        centres = {name: Centre(value=each.value[rows], error=each.error[rows]) for name, each in self.centres.items()}
+        centres = {name: each.some(rows) for name, each in self.centres.items()}
         return Balls(x=self.x[rows], centres=centres, radii=self.radii[rows])
 
 
@@ -83,6 +84,7 @@ class Local:
             if isinstance(term, Contraction)
         }
         self._costs = _costs(network)
+        self._direct = direct_values(network)
 
     @property
     def anchored(self) -> list[Term]:
@@ -146,11 +148,12 @@ class Local:
         candidates = self._candidates.get(term.output)
         if isinstance(term, Affine):
             step = affine_step(term, sources, kappa)
-        elif lines is not None:
-            step = lines_step(lines, sources[0], kappa, winners=None)
+        elif isinstance(term, Activation) and lines is not None:
+            budget = budget_of(term.function, lines, sources[0], at[0], centre)
+            step = lines_step(lines, sources[0], kappa, winners=None, budget=budget)
         elif candidates is not None:
             chosen = selection(candidates, at[0], sources[0])
-            step = lines_step(chosen.lines, chosen.followed, kappa, winners=chosen.winners)
+            step = lines_step(chosen.lines, chosen.followed, kappa, winners=chosen.winners, budget=None)
         else:
             step = anchor_step(span, kappa)
         backward.add(term, step, centre, span)
@@ -158,7 +161,7 @@ class Local:
     def _sharpened(self, term: Activation, span: Span, analysis: Analysis, guide: Guide) -> Span:
         """The span of an activation's source, with the ends that functionals find."""
         name = term.sources[0]
-        if name == self.network.input.name:
+        if name in self._direct:
             return span
         centre, cost = analysis.balls.centres[name], self._costs[name]
         for again in (False, True):
@@ -183,7 +186,7 @@ class Local:
                     units, rows, own = Units(entries=part, sign=sign, size=shape[1]), np.full(len(part), row), {}
                     if guide is not None:
                         own = analysis.with_slopes(rows, guide.own_slopes(analysis, name, units, rows))
-                    below = analysis.backward.below(name, units, row, own=own, seen=None)
+                    below = analysis.backward.below(name, units, row, own=own, seen=None, budgets=False)
                     end[row, part] = below.at(analysis.balls.radii[row])
         return ends[0], -ends[1]
 
@@ -257,7 +260,14 @@ class Analysis:
                 lines = enclosing_lines(
                     term.function, source.lower, source.upper, lower_slope=lower_slope, upper_slope=upper_slope
                 )
-                steps[term.output] = lines_step(lines, source, self.backward.kappa, winners=None)
+                budget = budget_of(
+                    term.function,
+                    lines,
+                    source,
+                    self.balls.centres[term.sources[0]].some(rows),
+                    self.balls.centres[term.output].some(rows),
+                )
+                steps[term.output] = lines_step(lines, source, self.backward.kappa, winners=None, budget=budget)
         return steps
 
     def below(
@@ -270,7 +280,7 @@ class Analysis:
         seen: dict[str, Array] | None,
     ) -> Below:
         """coefficients . f + constants from below, as `Backward.below`.  Shapes: [Q, c], [Q], [Q]."""
-        found = self.backward.below(self.network.output, coefficients, rows, own=own, seen=seen)
+        found = self.backward.below(self.network.output, coefficients, rows, own=own, seen=seen, budgets=True)
         base = np.where(constants == 0, found.base, np.nextafter(found.base + constants, -np.inf))
         return Below(base=base, steepness=found.steepness)
 

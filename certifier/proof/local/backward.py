@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from certifier.flow import Network
 from certifier.operators import Identity, Kronecker, Operator
 from certifier.proof.execution import SLACK
+from certifier.proof.local.budgets import Budget, regained
 from certifier.proof.local.relaxations import Lines
 from certifier.proof.local.spans import Centre, Span
 from certifier.proof.rounding import FLOAT64, TINY, gamma_upper
@@ -40,7 +41,7 @@ class Step:
     """What one term does to a functional, for every row.  Shapes: [B, n] of the term's output.
 
     middle, half: None unless the term is passed through lines; winners: the entries of the source that those lines are
-    over, None for entry by entry.  at: the constant part; spread <= 0 includes rounding.
+    over, None for entry by entry.  at: the constant part; spread <= 0 includes rounding.  budget: of the lines.
     """
 
     middle: Array | None
@@ -48,6 +49,7 @@ class Step:
     winners: Array | None
     at: Array | None
     spread: Array
+    budget: Budget | None
 
 
 def kappa_of(network: Network) -> float:
@@ -81,10 +83,10 @@ def affine_step(term: Affine, sources: Sequence[Span], kappa: float) -> Step:
             # What the offset was summed from may be far larger than the offset, and its error with it.
             size = size + term.offset_magnitude
     at = None if term.offset is None else np.broadcast_to(term.offset, shape)
-    return Step(middle=None, half=None, winners=None, at=at, spread=-kappa * size * SLACK - UNDERFLOW_STEP)
+    return Step(middle=None, half=None, winners=None, at=at, spread=-kappa * size * SLACK - UNDERFLOW_STEP, budget=None)
 
 
-def lines_step(lines: Lines, source: Span, kappa: float, *, winners: Array | None) -> Step:
+def lines_step(lines: Lines, source: Span, kappa: float, *, winners: Array | None, budget: Budget | None) -> Step:
     """Between two lines: their mean, and half of their difference in the direction that the sign of a asks for.
 
     `source` is the span of what the lines are over: the term's own source, or its entries `winners`.
@@ -95,7 +97,7 @@ def lines_step(lines: Lines, source: Span, kappa: float, *, winners: Array | Non
         spread = lines.lower_intercept / 2 - lines.upper_intercept / 2
         size = (np.abs(middle) + np.abs(half)) * magnitude(source) + np.abs(at) + np.abs(spread)
         spread = spread - kappa * size * SLACK - UNDERFLOW_STEP
-        return Step(middle=middle, half=half, winners=winners, at=at, spread=spread)
+        return Step(middle=middle, half=half, winners=winners, at=at, spread=spread, budget=budget)
 
 
 def anchor_step(span: Span, kappa: float) -> Step:
@@ -104,7 +106,7 @@ def anchor_step(span: Span, kappa: float) -> Step:
         at = span.lower / 2 + span.upper / 2
         spread = span.lower / 2 - span.upper / 2
         spread = spread - kappa * (np.abs(at) + np.abs(spread)) * SLACK - UNDERFLOW_STEP
-        return Step(middle=None, half=None, winners=None, at=at, spread=spread)
+        return Step(middle=None, half=None, winners=None, at=at, spread=spread, budget=None)
 
 
 def magnitude(span: Span) -> Array:
@@ -184,8 +186,9 @@ class Backward:
         *,
         own: Mapping[str, Step],
         seen: dict[str, Array] | None,
+        budgets: bool,
     ) -> Below:
-        """Functionals of the value `start`, whose term has been added.
+        """Functionals of the value `start`, whose term has been added; `budgets` are sharper and take longer.
 
         `own` gives every functional lines of its own in place of its row's; `seen`, for searches, is filled with the
         coefficients at each activation's output and, last, at the input.
@@ -220,6 +223,8 @@ class Backward:
                     assert step.middle is not None and step.half is not None
                     part = a * _of(step.middle, rows) + size * _of(step.half, rows)
                     columns, units = self._network.sizes[term.sources[0]], None
+                    if budgets and step.budget is not None:
+                        base = base + regained(a, step.budget.some(rows), self.kappa)
                     parts = [part if step.winners is None else _scattered(part, _of(step.winners, rows), columns)]
                 for source, part in zip(term.sources, parts, strict=True):
                     pending[source] = pending[source] + part if source in pending else part

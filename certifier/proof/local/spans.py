@@ -38,6 +38,10 @@ class Centre:
     value: Array
     error: Array
 
+    def some(self, rows: NDArray[np.intp]) -> Centre:
+        """These rows of it."""
+        return Centre(value=self.value[rows], error=self.error[rows])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Span:
@@ -165,6 +169,16 @@ def _plus(centre: Centre, moved: Array) -> Array:
     with np.errstate(all="ignore"):
         end = centre.value + (centre.error + moved) * SLACK
     return np.where(np.isnan(end), np.inf, np.nextafter(end, np.inf))
+
+
+def direct_values(network: Network) -> frozenset[str]:
+    """The input, moved about, and what one linear map makes of it: functionals know no more than norms of rows."""
+    moved, direct = {network.input.name}, set[str]()
+    for term in network.terms:
+        if isinstance(term, Affine) and len(term.sources) == 1 and term.sources[0] in moved:
+            only_moves = term.operators[0].fan_in == 0 and term.operators[0].fan_out == 0
+            (moved if only_moves and term.offset is None else direct).add(term.output)
+    return frozenset(moved | direct)
 
 
 def row_norms(network: Network) -> Mapping[str, tuple[Array, ...]]:
