@@ -131,11 +131,14 @@ def _kronecker(recorder: Recorder, view: View, operator: Kronecker, shapes: Shap
             raise NotCovered("a matrix is too large to be written out")
         blocks = np.kron(np.eye(operator.before), operator.dense())
         return recorder.dense(view, blocks, operator.weight_error)
-    if operator.before == 1 and operator.after == signal.points:
-        demand_writable(height, width)
+    if operator.after % signal.points == 0:
+        # Of channels alone: I (x) W (x) I over them.
+        within = operator.after // signal.points
+        demand_writable(operator.before * height * within, operator.before * width * within)
+        kernel = np.kron(np.kron(np.eye(operator.before), operator.dense()), np.eye(within))
         axes = (1,) * len(signal.box)
         pointwise = Convolution(
-            np.asarray(operator.dense(), dtype=np.float64).reshape(height, width, *axes),
+            np.asarray(kernel, dtype=np.float64).reshape(*kernel.shape, *axes),
             input_shape=signal.box,
             strides=axes,
             pads_before=(0,) * len(axes),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certifier.flow import Network
 from certifier.frequencies.layout import Layouts
@@ -23,6 +24,7 @@ from certifier.proof.rounding import mul_upper, sqrt_upper
 from certifier.terms import Activation, Affine, Contraction, Term
 from certifier.vector_functions.pooling import WindowMaximum
 
+Indices = NDArray[np.intp]
 NormUpper = Callable[[Operator, str], float]
 """A proved norm of an operator, remembered under a name."""
 
@@ -177,34 +179,49 @@ class _Lowering:
         return View(output, first.indices)
 
     def _stack(self, term: Affine) -> View:
-        """Channels one after the other, where the parts lie one after the other in the flat value."""
-        views, starts, entries = [], [], math.prod(term.shape)
+        """Channels beside one another, where the parts lie in whole channels of the flat value."""
+        views, placements = [], list[Placed]()
         for source, operator in zip(term.sources, term.operators, strict=True):
             leading, placed = _split(operator)
-            if placed is None or placed.before != 1:
-                raise NotCovered("tensors are concatenated along another axis than their channels")
+            if placed is None:
+                raise NotCovered("tensors are put together in another way than side by side")
             before = self.views[source]
             shape = self.layouts.shapes[source]
             moved = compose([*leading, Identity(placed.columns)])
             inner = through(self.recorder, before, moved, shapes=Shapes(before=shape, after=None), is_sole=False)
             views.append(self.recorder.natural(inner, () if leading else shape))
-            starts.append(placed.start * placed.after)
+            placements.append(placed)
         box, is_point = views[0].signal.box, views[0].signal.is_point
         if any((view.signal.box, view.signal.is_point) != (box, is_point) for view in views):
             raise NotCovered("tensors of different sizes are concatenated")
         points = math.prod(box)
-        if any(start % points for start in (*starts, entries)):
-            raise NotCovered("tensors are concatenated within a channel")
-        total, parts = entries // points, []
-        for view, start in zip(views, starts, strict=True):
+        targets = [_target_channels(placed, points) for placed in placements]
+        total, parts = math.prod(term.shape) // points, []
+        for view, channels in zip(views, targets, strict=True):
             demand_writable(total, view.signal.channels)
             kernel = np.zeros((total, view.signal.channels, 1))
-            every = np.arange(view.signal.channels)
-            kernel[start // points + every, every] = 1.0
+            kernel[channels, np.arange(view.signal.channels)] = 1.0
             parts.append(replace(identity_part(view.signal), kernel=kernel))
         output = Signal(total, box, is_clean=all(view.signal.is_clean for view in views), is_point=is_point)
         self.recorder.map(output, tuple(parts), (1,) * len(box), box)
         return View(output, None)
+
+
+def _target_channels(placed: Placed, points: int) -> Indices:
+    """The channel of the whole that every channel of a part becomes.
+
+    Raises: NotCovered where a channel is torn.
+    """
+    if placed.before == 1:
+        start = placed.start * placed.after
+        if start % points or placed.rows % points:
+            raise NotCovered("tensors are concatenated within a channel")
+        return start // points + np.arange(placed.columns // points)
+    if placed.after % points:
+        raise NotCovered("tensors are concatenated along another axis than their channels")
+    within = placed.after // points
+    every = np.arange(placed.before * placed.total * within).reshape(placed.before, placed.total, within)
+    return every[:, placed.start : placed.start + placed.own].ravel()
 
 
 def _split(operator: Operator) -> tuple[tuple[Operator, ...], Placed | None]:

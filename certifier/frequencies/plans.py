@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from certifier.bounds.comparators import with_comparators
 from certifier.flow import Network
 from certifier.frequencies.lowering import Lowered, lower
 from certifier.frequencies.scheduling import Schedule, scheduled
@@ -52,6 +53,7 @@ class Planner:
 
     def __init__(self, network: Network, norms: ProvedNorms) -> None:
         self.network, self.norms = network, norms
+        self._compared = with_comparators(network)
         self._made: dict[tuple[str, str], Plan | NotCovered] = {}
 
     def plan(self, origin: str, end: str) -> Plan:
@@ -71,7 +73,7 @@ class Planner:
         return made
 
     def _planned(self, origin: str, end: str) -> Plan:
-        lowered = lower(part(self.network, origin, end), origin, self.norms.norm_upper)
+        lowered = lower(part(self._compared, origin, end), origin, self.norms.norm_upper)
         return Plan(end=end, lowered=lowered, schedule=scheduled(lowered, norm_only=end != self.network.output))
 
 

@@ -151,9 +151,13 @@ class Recorder:
         if view.signal.is_point:
             demand_writable(len(view.all_indices), len(view.all_indices))
             return self.dense(view, np.eye(len(view.all_indices)), 0.0)
-        if len(shape) < 3:
+        box, entries = view.signal.box, len(view.all_indices)
+        if len(shape) == len(box) + 2:
+            return self.convolution(view, Windows.selection(shape[1], shape[2:]))
+        # Reshaped in between: perhaps it is whole channels all the same, as a selection finds out.
+        if entries % view.signal.points:
             raise NotCovered("a part of a tensor is read after its shape was lost")
-        return self.convolution(view, Windows.selection(shape[1], shape[2:]))
+        return self.convolution(view, Windows.selection(entries // view.signal.points, box))
 
     def needed(self, output: Signal) -> tuple[Operation, ...]:
         """The operations that the output rests on: maps that were joined to others are left out."""

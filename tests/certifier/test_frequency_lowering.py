@@ -159,6 +159,27 @@ def test_tori_compute_what_the_network_computes(choices, seed):
         assert "cropped and then padded" in str(error), f"{model} is not covered: {error}"
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_maps_of_groups_of_channels_and_their_interleaving(axis):
+    """As comparators of channels that lie apart (the first axis of groups) or side by side (the second) are."""
+    generator = np.random.default_rng(axis)
+    model = Model(2, 5, 4, opset=20)
+    model.then("Conv", generator.standard_normal((6, 2, 3, 3)), pads=[1, 1, 1, 1])
+    same(model)
+    groups = [-1, 2, 3, 5, 4] if axis == 1 else [-1, 3, 2, 5, 4]
+    cube, axes = model.then("Reshape", np.array(groups)), np.array([axis])
+    summed = model.add("ReduceSum", cube, axes, keepdims=1)
+    mean = model.add("ReduceMean", cube, axes, keepdims=1)
+    model.add("Concat", summed, mean, axis=axis)
+    model.then("Reshape", np.array([-1, 6, 5, 4]))
+    model.then("Conv", generator.standard_normal((2, 6, 3, 3)), pads=[1, 1, 1, 1])
+    same(model)
+    model.then("Flatten")
+    model.linear(generator.standard_normal((3, 40)))
+    lowered = agrees(model, axis)
+    assert not lowered.cuts
+
+
 @pytest.mark.parametrize("axes", [1, 3])
 def test_one_and_three_axes(axes):
     generator = np.random.default_rng(axes)

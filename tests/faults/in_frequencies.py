@@ -12,6 +12,20 @@ NARROWING = PROOF + "test_narrowing.py"
 
 FAULTS = (
     Fault(
+        name="interleaved tensors all land in the first channels",
+        file="certifier/frequencies/lowering.py",
+        old="every[:, placed.start : placed.start + placed.own]",
+        new="every[:, : placed.own]",
+        tests=("tests/certifier/test_frequency_lowering.py",),
+    ),
+    Fault(
+        name="a matrix over channels reads neighbours as strangers",
+        file="certifier/frequencies/linear.py",
+        old="np.kron(np.kron(np.eye(operator.before), operator.dense()), np.eye(within))",
+        new="np.kron(np.kron(np.eye(operator.before), np.eye(within)), operator.dense())",
+        tests=("tests/certifier/test_frequency_lowering.py",),
+    ),
+    Fault(
         name="a flattened point is read with the wrong sign",
         file="certifier/frequencies/maps.py",
         old="        offsets=np.stack(points, axis=1).astype(np.int64),",
