@@ -112,6 +112,13 @@ def stored_answer(model: bytes, client: httpx.Client, *, rounds: int) -> StoredA
 @contextmanager
 def server() -> Iterator[httpx.Client]:
     """A client of a server process with a data folder of its own."""
+    with server_process() as (client, _):
+        yield client
+
+
+@contextmanager
+def server_process() -> Iterator[tuple[httpx.Client, int]]:
+    """The same with the number of the process."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -125,7 +132,7 @@ def server() -> Iterator[httpx.Client]:
             try:
                 with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
                     _wait_until_ready(client, process)
-                    yield client
+                    yield client, process.pid
             finally:
                 process.terminate()
                 process.wait(timeout=60)

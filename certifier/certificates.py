@@ -108,7 +108,7 @@ def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None
         allowance = add_upper(stray, stray[count, label][:, None])
         margin_lower = np.nextafter(gaps - allowance, -np.inf)
     margin_lower = np.asarray(np.where(np.isfinite(margin_lower), margin_lower, -np.inf))
-    fixed, growth, room = (0.0, 0.0, np.inf) if drifts is None else (*drifts.pairs(label), drifts.room())
+    fixed, growth, room = (0.0, 0.0, np.inf) if drifts is None else (*drifts.pairs(label), drifts.room)
     left, radii = _radii(margin_lower, pairs[label], fixed, growth)
     radii[count, label] = LARGEST
     margin_lower[count, label] = left[count, label] = np.inf
@@ -125,7 +125,8 @@ def _radii(margin_lower: Floats, constants: Floats, fixed: Floats | float, growt
     with np.errstate(invalid="ignore"):
         left = np.nextafter(margin_lower - fixed, -np.inf)
     left = np.where(np.isfinite(left), left, -np.inf)
-    return left, strictly_below(left, add_upper(constants, growth))
+    # Neither is negative, and the sum of two such numbers rounds once.
+    return left, strictly_below(left, np.nextafter(constants + growth, np.inf))
 
 
 def _reasons(
@@ -161,7 +162,7 @@ def decide_binary(
     margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
     fixed, growth, room = 0.0, 0.0, np.inf
     if drifts is not None:
-        (fixed, growth), room = (each[:, 0] for each in drifts.outputs()), drifts.room()
+        (fixed, growth), room = (each[:, 0] for each in drifts.outputs()), drifts.room
     left, radii = _radii(margin_lower, np.full_like(margin_lower, upper), fixed, growth)
     radius = np.where(finite, np.minimum(radii, room), 0.0)
     reasons = _reasons(finite, margin_lower, left, radius, room, ties=[(margin == 0.0, AT_THRESHOLD)])

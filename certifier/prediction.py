@@ -150,7 +150,8 @@ class Predictor:
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
         around = None
         if self._drifts is not None:
-            around = self._drifts.at(strays=norm_upper(strays, 1), measures=enclosure.measures)
+            lengths = norm_upper(strays, 1) if strays.any() else np.zeros(len(strays))
+            around = self._drifts.at(strays=lengths, measures=enclosure.measures)
         inside = self._box.holds(rows, strays)
         refused = self.certificate.arithmetic.because
         bounds: list[OutputBounds | None] = [None] * len(rows)
@@ -215,7 +216,7 @@ class Predictor:
             goals = margin_goals(self._decider, exact.label[chosen], self._network.output_size, part)
             found, because = self._refiner.refine(rows[chosen], goals, seconds=seconds)
             if part is not None:
-                found = np.minimum(found, np.nextafter(part.room(), 0.0))
+                found = np.minimum(found, np.nextafter(part.room, 0.0))
             # The exact row is within its stray of the computed one.
             moved = norm_upper(strays[chosen], 1)
             found = np.where(moved == 0, found, np.nextafter(found - moved, -np.inf))
@@ -237,12 +238,10 @@ class Predictor:
         reach = add_upper(output_reach(self._constants, distance, enclosure.centre.shape[1]), enclosure.radius)
         lengths = np.full(len(reach), mul_upper(self._constants.upper, distance))
         if around is not None:
-            fixed, growth = around.outputs()
-            reach = add_upper(reach, add_upper(fixed, mul_upper(growth, distance)))
-            fixed, growth = around.whole()
+            # None of these is negative, and the sum of two such numbers rounds once.
+            reach = np.nextafter(reach + around.outputs_within(distance), np.inf)
             # At both ends of the change.
-            lengths = add_upper(lengths, add_upper(mul_upper(2.0, fixed), mul_upper(growth, distance)))
-            reach = np.where((distance < around.room())[:, None], reach, np.inf)
+            lengths = np.nextafter(lengths + 2.0 * around.whole_within(distance), np.inf)
         lower, upper = -add_upper(-enclosure.centre, reach), add_upper(enclosure.centre, reach)
         known = np.isfinite(reach).all(axis=1) & np.isfinite(lengths)
         return [

@@ -93,7 +93,7 @@ def drifts(
         constants=constants,
         peak=following.peak,
         whole=following.drift(network.output),
-    )
+    ).without_idle_norms()
     if not result.is_finite:
         raise NoDrift("the bound of the engine's rounding overflows")
     return result

@@ -12,13 +12,14 @@ Arithmetic: rounded up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certifier.proof.execution import SLACK, Measured, Measures
-from certifier.proof.rounding import add_upper, div_lower, mul_upper
+from certifier.proof.rounding import add_upper, mul_upper
 
 Floats = NDArray[np.float64]
 
@@ -84,6 +85,22 @@ class Drifts:
         arrays += [array for part in self.own for array in (part.form, part.gains)]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
+    def without_idle_norms(self) -> Drifts:
+        """The same drifts, for which nothing is measured that every form multiplies by 0."""
+        forms = [self.peak, self.whole, *(part.form for part in (*self.carried, *self.own))]
+        used = np.any(np.array(forms) != 0, axis=0)
+        used[[0, 1, -1]] = True
+        names = np.flatnonzero(used[2:-1])
+        return replace(
+            self,
+            values=tuple(self.values[place] for place in names if place < len(self.values)),
+            sums=tuple(self.sums[place - len(self.values)] for place in names if place >= len(self.values)),
+            carried=tuple(replace(part, form=part.form[used]) for part in self.carried),
+            own=tuple(replace(part, form=part.form[used]) for part in self.own),
+            peak=self.peak[used],
+            whole=self.whole[used],
+        )
+
     @property
     def measured(self) -> Measured:
         """What has to be measured of an input."""
@@ -94,10 +111,41 @@ class Drifts:
         columns = [np.ones_like(strays), strays]
         columns += [measures.values[name] for name in self.values]
         columns += [measures.sums[name] for name in self.sums]
-        entries = np.broadcast_to(self.constants, (len(strays), self.constants.size))
+        entries = np.tile(self.constants, (len(strays), 1))
         for part in self.summed:
-            entries = add_upper(entries, mul_upper(part.unit, measures.entries[part.term]))
-        return DriftsAt(drifts=self, basis=np.array(columns).T, entries=np.asarray(entries))
+            entries = entries + part.unit * measures.entries[part.term]
+        return DriftsAt(drifts=self, basis=np.array(columns).T, entries=entries)
+
+    @cached_property
+    def own_forms(self) -> Floats:
+        """The form of every output's rounding in the last maps.  Shapes: [values + sums + 3, c]."""
+        total = np.zeros((self.whole.size, self.constants.size))
+        for part in self.own:
+            total = add_upper(total, mul_upper(part.form[:, None], part.gains))
+        return np.asarray(total)
+
+    @cached_property
+    def forms(self) -> Floats:
+        """The forms of what was carried, of the peak and of the whole drift, side by side."""
+        return np.array([*(part.form for part in self.carried), self.peak, self.whole]).T
+
+    @cached_property
+    def output_growths(self) -> Floats:
+        """How fast the drift of every output grows with the radius.  Shapes: [c]."""
+        growth = self.own_forms[-1]
+        for part in self.carried:
+            growth = add_upper(growth, mul_upper(part.outputs, part.form[-1]))
+        return np.asarray(growth)
+
+    @cached_property
+    def pair_growths(self) -> Floats:
+        """How fast the drift of every pair grows with the radius.  Shapes: [c, c]."""
+        own = self.own_forms[-1]
+        growth = add_upper(own, own[:, None])
+        for part in self.carried:
+            assert part.pairs is not None
+            growth = add_upper(growth, mul_upper(part.pairs, part.form[-1]))
+        return np.asarray(growth)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +154,7 @@ class DriftsAt:
 
     `entries` is what every output errs by at the input itself in the sums that form it, or whatever the input.
     Shapes: basis [B, values + sums + 2]; entries [B, c].
+    Arithmetic: no number is negative, so that every sum here errs by less than `SLACK` and `NEGLIGIBLE` allow.
     """
 
     drifts: Drifts
@@ -118,50 +167,69 @@ class DriftsAt:
 
     def pairs(self, label: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """(fixed, growth) of the drift of f_label - f_j, for every j.  Shapes: label [B] -> [B, c] each."""
-        each = np.arange(len(label))
-        fixed, growth = self.outputs(carried=False)
-        fixed = add_upper(fixed, fixed[each, label][:, None])
-        growth = add_upper(growth, growth[each, label][:, None])
-        for part in self.drifts.carried:
-            assert part.pairs is not None
-            here, slope = self._split(part.form)
-            fixed = add_upper(fixed, mul_upper(part.pairs[label], here[:, None]))
-            growth = add_upper(growth, mul_upper(part.pairs[label], slope))
-        return fixed, growth
+        with np.errstate(over="ignore", invalid="ignore"):
+            fixed = self._own + self._own[np.arange(len(label)), label][:, None]
+            for part, here in zip(self.drifts.carried, self._here.T, strict=False):
+                assert part.pairs is not None
+                fixed = fixed + part.pairs[label] * here[:, None]
+        return _raised(fixed), self.drifts.pair_growths[label]
 
-    def outputs(self, *, carried: bool = True) -> tuple[Floats, Floats]:
-        """(fixed, growth) of every output's drift; `carried=False` leaves out what came before the last maps.
+    def outputs(self) -> tuple[Floats, Floats]:
+        """(fixed, growth) of every output's drift.  Shapes: [B, c] each."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            fixed = self._own
+            for part, here in zip(self.drifts.carried, self._here.T, strict=False):
+                fixed = fixed + part.outputs * here[:, None]
+        return _raised(fixed), np.broadcast_to(self.drifts.output_growths, fixed.shape)
 
-        Shapes: [B, c] each.
+    def outputs_within(self, distance: float) -> Floats:
+        """What every output may drift at any input within `distance`; +inf where a number could overflow.
+
+        Shapes: [B, c].
         """
-        fixed, growth = self.entries, np.zeros(self.entries.shape)
-        shares = [(part.form, part.gains) for part in self.drifts.own]
-        if carried:
-            shares += [(part.form, part.outputs) for part in self.drifts.carried]
-        for form, gains in shares:
-            here, slope = self._split(form)
-            fixed = add_upper(fixed, mul_upper(gains, here[:, None]))
-            growth = add_upper(growth, mul_upper(gains, slope))
-        return np.asarray(fixed), np.asarray(growth)
+        return self._within(*self.outputs(), distance)
+
+    def whole_within(self, distance: float) -> Floats:
+        """The same of the L2 norm of all outputs together.  Shapes: [B]."""
+        fixed, growth = self.whole()
+        return self._within(fixed[:, None], np.full(1, growth), distance)[:, 0]
+
+    def _within(self, fixed: Floats, growth: Floats, distance: float) -> Floats:
+        with np.errstate(over="ignore", invalid="ignore"):
+            reached = _raised(fixed + growth * distance)
+        return np.where((distance < self.room)[:, None], reached, np.inf)
 
     def whole(self) -> tuple[Floats, float]:
         """(fixed, growth) of the L2 norm of the outputs' drift.  Shapes: [B]."""
-        return self._split(self.drifts.whole)
+        return self._here[:, -1], float(self.drifts.whole[-1])
 
+    @cached_property
     def room(self) -> Floats:
         """How far an input may move before any number could overflow, rounded down; 0 where it is not known.
 
         Shapes: [B].
         """
-        here, slope = self._split(self.drifts.peak)
-        left = np.maximum(np.nextafter(1.0 - here, -np.inf), 0.0)
-        return np.asarray(div_lower(left, slope))
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            room = (1.0 - self._here[:, -2]) / (self.drifts.peak[-1] * SLACK)
+            return np.where((room > NEGLIGIBLE) & np.isfinite(room), room / SLACK, 0.0)
 
-    def _split(self, form: Floats) -> tuple[Floats, float]:
+    @cached_property
+    def _own(self) -> Floats:
         with np.errstate(over="ignore", invalid="ignore"):
-            # No summand is negative, so that the sum errs by less than `SLACK` allows.
-            here = self.basis @ form[:-1] * SLACK + NEGLIGIBLE
-        return np.where(np.isfinite(here), here, np.inf), float(form[-1])
+            return self.entries + self.basis @ self.drifts.own_forms[:-1]
+
+    @cached_property
+    def _here(self) -> Floats:
+        """What was carried to each part, the peak and the whole drift, at the inputs.  Shapes: [B, parts]."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _raised(self.basis @ self.drifts.forms[:-1])
+
+
+def _raised(sums: Floats) -> Floats:
+    """Above the exact sums of numbers that are not negative; +inf where they are not known."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        raised = sums * SLACK + NEGLIGIBLE
+    return np.where(np.isfinite(raised), raised, np.inf)
 
 
 def execution_margin_error(drifts: DriftsAt, label: NDArray[np.intp], radius: Floats) -> Floats:
@@ -173,4 +241,4 @@ def execution_margin_error(drifts: DriftsAt, label: NDArray[np.intp], radius: Fl
     """
     fixed, growth = drifts.pairs(label)
     error = add_upper(fixed, mul_upper(growth, radius[:, None]))
-    return np.where((radius < drifts.room())[:, None], error, np.inf)
+    return np.where((radius < drifts.room)[:, None], error, np.inf)

@@ -27,8 +27,8 @@ from certifier.terms import Affine, Precision, Term
 
 SLACK = 1.0 + 2.0**-20
 """Covers the rounding of the bound's own formula: sums of non-negative terms, each of at most 2^32 summands."""
-NEGLIGIBLE = 2.0**-500
-"""More than everything that underflows in such a sum."""
+NEGLIGIBLE = 2.0**-480
+"""More than everything that underflows in such a sum, or in the root of a sum of up to 2^50 squares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ def enclose(
     strays = {network.input.name: _fresh(input_radius, _lengths(input_radius))}
     centre, radius = x, input_radius
     lengths: dict[str, Array] = {}
-    sums: dict[str, Array] = {}
+    squares: dict[str, Array] = {}
     entries: dict[str, Array] = {}
     if network.input.name in measured.values:
         lengths[network.input.name] = _reach(x, strays[network.input.name].length)
@@ -134,9 +134,9 @@ def enclose(
             if isinstance(term, Affine) and gain is not None and not term.is_exact:
                 magnitudes = term.magnitudes(values, [source.entries for source in sources])
                 if term.output in measured.sums:
-                    sums[term.output] = norm_upper(_sum_upper(magnitudes), 1)
+                    squares[term.output] = np.vecdot(magnitudes, magnitudes)
                 if term.output in measured.entries:
-                    entries[term.output] = _sum_upper(magnitudes)
+                    entries[term.output] = _above(magnitudes)
             stray = _step(term, sources, values, value, magnitudes, at, gain)
             strays[term.output] = stray
             if term.output in measured.values:
@@ -146,7 +146,9 @@ def enclose(
                     strays.pop(source, None)
             if term.output == network.output:
                 centre, radius = value, stray.entries
-    measures = Measures(values=lengths, sums=sums, entries=entries)
+        # Squares that underflow take less than what is added from each root.
+        sums = _above(np.sqrt(np.array(list(squares.values()))))
+    measures = Measures(values=lengths, sums=dict(zip(squares, sums, strict=True)), entries=entries)
     return Enclosure(centre=centre, radius=radius, measures=measures)
 
 
@@ -241,14 +243,14 @@ def _reach(value: Array, length: Array) -> Array:
     Squares that underflow take less than the last summand from the root.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("bi,bi->b", value, value)
+        squares = np.vecdot(value, value)
         reach = (np.sqrt(squares) + length[:, 0]) * SLACK + math.sqrt(value.shape[1]) * 2.0**-500
     return np.where(np.isfinite(reach), reach, np.inf)
 
 
-def _sum_upper(magnitudes: Array) -> Array:
-    """Exact magnitudes from computed ones: no summand is negative, and what underflows is less than is added."""
-    return np.where(np.isfinite(magnitudes), magnitudes * SLACK + NEGLIGIBLE, np.inf)
+def _above(computed: Array) -> Array:
+    """Above the exact magnitudes, or roots of their squares: no summand is negative, and little underflows."""
+    return np.where(np.isfinite(computed), computed * SLACK + NEGLIGIBLE, np.inf)
 
 
 def _lengths(entries: Array) -> Array:

@@ -130,7 +130,8 @@ class Following:
             # What the exact function gives at the executed source.
             self._values[term.output] = _fresh(drift, growth)
             reached = self.executed(term.output)
-            self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
+            if not (isinstance(term, Activation) and _never_enlarges(term.function)):
+                self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
             if isinstance(term, Activation):
                 if not _is_exact(term.function):
                     self.peak = _sum(self.peak, _times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
@@ -219,6 +220,12 @@ def _measured(network: Network) -> tuple[str, ...]:
 
 def _is_exact(function: Elementwise) -> bool:
     return function.ulps == 0 and function.absolute_ulps == 0
+
+
+def _never_enlarges(function: Elementwise) -> bool:
+    """|f(u)| <= |u| for whatever is executed, so that f overflows nowhere."""
+    at_zero = np.asarray(function.evaluate(np.zeros((1, np.size(function.slope_upper)))))
+    return _is_exact(function) and bool(np.max(function.steepest) <= 1) and not at_zero.any()
 
 
 def _fresh(drift: Floats, growth: float) -> _Value:

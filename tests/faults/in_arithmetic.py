@@ -25,7 +25,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="what the last term sums up at the input itself is free",
         file="certifier/proof/drifts.py",
-        old="entries = add_upper(entries, mul_upper(part.unit, measures.entries[part.term]))",
+        old="entries = entries + part.unit * measures.entries[part.term]",
         new="entries = np.asarray(entries)",
         tests=(DRIFTS,),
     ),
@@ -67,14 +67,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="a pair pays for the rounding of one of its outputs only",
         file="certifier/proof/drifts.py",
-        old="fixed = add_upper(fixed, fixed[each, label][:, None])",
-        new="fixed = np.asarray(fixed)",
+        old="fixed = self._own + self._own[np.arange(len(label)), label][:, None]",
+        new="fixed = self._own",
         tests=(DRIFTS, ARITHMETIC),
     ),
     Fault(
         name="the drift does not grow with the ball",
         file="certifier/certificates.py",
-        old="return left, strictly_below(left, add_upper(constants, growth))",
+        old="return left, strictly_below(left, np.nextafter(constants + growth, np.inf))",
         new="return left, strictly_below(left, constants)",
         tests=(ARITHMETIC,),
     ),

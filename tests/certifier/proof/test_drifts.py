@@ -97,7 +97,7 @@ def _hold(model: Model, seed: int, arithmetic: AskedArithmetic = "float32") -> N
             points = _ball(generator, row, radius)
             exact, blurred = case.exact(points)
             error = np.abs(case.engine.run(points) - exact)
-            assert radius <= around.room()[position]
+            assert radius <= around.room[position]
             # The float64 reference is far closer to the exact network than the engine; its own error is allowed for.
             assert (error <= fixed[position] + growth[position] * radius + blurred).all()
             assert (np.linalg.norm(error, axis=1) <= whole[position] + slope * radius + blurred.sum(axis=1)).all()
@@ -215,7 +215,7 @@ def test_a_ball_that_reaches_numbers_too_large_has_no_room():
     model.linear([[2.0**100, 0.0], [0.0, 1.0]])
     case = Case(model, "float32")
     around = case.at(np.array([[1.0, 1.0], [2.0**30, 0.0]]))
-    assert 2.0**20 <= around.room()[0] <= 2.0**27 and around.room()[1] == 0.0
+    assert 2.0**20 <= around.room[0] <= 2.0**27 and around.room[1] == 0.0
     assert np.isinf(execution_margin_error(around, np.zeros(2, np.intp), np.array([2.0**28, 0.0]))).all()
 
 

@@ -58,7 +58,7 @@ def test_what_is_divided_last_has_no_room_to_overflow(kind):
     case = Case(_divided(kind), "float32")
     size = case.network.input_size
     start = np.ones((1, size))
-    room = float(case.at(start).room()[0])
+    room = float(case.at(start).room[0])
     ends = [np.full((1, size), 1.0 / np.sqrt(size)), np.eye(1, size)]
     assert room > 1e15
     for end in ends:
