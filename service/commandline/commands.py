@@ -1,7 +1,6 @@
 """The commands: each parses, certifies the model, asks it, and prints JSON or a table.
 
-The library is imported inside the commands, so that help and misuse answer at once.  It has over 300 lines because
-typer reads every command's options from its own signature.
+The library is imported inside the commands, so that help and misuse answer at once.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ import typer
 
 from certifier.limits import Limits
 from service.commandline import options as typed
+from service.commandline import values
 from service.commandline.failures import REFUSED, ending_well, misuse
+from service.commandline.groups import with_groups
 from service.commandline.output import complain, counting, print_json, standard_output
 
 app = typer.Typer(
@@ -44,24 +45,11 @@ def lipcert(
 
 
 @app.command()
+@with_groups
 def certify(
+    *,
     model: typed.Model,
-    method: typed.Method = "auto",
-    seconds: typed.Seconds = None,
-    arithmetic: typed.ArithmeticName = "float32",
-    task: typed.Task = "auto",
-    threshold: typed.Threshold = None,
-    scale: typed.Scale = None,
-    mean: typed.Mean = None,
-    std: typed.Std = None,
-    layout: typed.Layout = None,
-    input_box: typed.InputBox = None,
-    input_shape: typed.InputShape = None,
-    outputs: typed.Outputs = None,
-    perturb: typed.Perturbed = None,
-    fix: typed.Fixed = None,
-    calibration: typed.Calibration = None,
-    state: typed.State = None,
+    asked: typed.Certifying,
     certificate_file: typed.CertificateFile = None,
     json: typed.Json = False,
 ) -> None:
@@ -70,12 +58,7 @@ def certify(
         from service.commandline.modelling import certify_file, write_file
         from service.commandline.tables import show_certificate
 
-        asked = typed.Typed(
-            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix, input_box=input_box,
-        )  # fmt: skip
-        certified = certify_file(model, options=asked.options(), state=state, calibration=calibration)
+        certified = certify_file(model, asked)
         if certificate_file is not None:
             write_file("--certificate", certificate_file, certified.portable)
         if json:
@@ -105,22 +88,11 @@ def verify(
 
 
 @app.command()
+@with_groups
 def check(
+    *,
     model: typed.Model,
-    method: typed.Method = "auto",
-    seconds: typed.Seconds = None,
-    arithmetic: typed.ArithmeticName = "float32",
-    task: typed.Task = "auto",
-    threshold: typed.Threshold = None,
-    scale: typed.Scale = None,
-    mean: typed.Mean = None,
-    std: typed.Std = None,
-    layout: typed.Layout = None,
-    input_box: typed.InputBox = None,
-    input_shape: typed.InputShape = None,
-    outputs: typed.Outputs = None,
-    perturb: typed.Perturbed = None,
-    fix: typed.Fixed = None,
+    asked: typed.Typed,
     json: typed.Json = False,
 ) -> None:
     """Print what certifying the model would refuse, where, why and what helps, without certifying it."""
@@ -128,12 +100,7 @@ def check(
         from service.commandline.modelling import check_file
         from service.commandline.tables import show_check
 
-        asked = typed.Typed(
-            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix, input_box=input_box,
-        )  # fmt: skip
-        report = check_file(model, options=asked.options())
+        report = check_file(model, asked)
         if json:
             print_json(report.model_dump_json())
         else:
@@ -145,29 +112,15 @@ def check(
 
 
 @app.command()
+@with_groups
 def predict(
+    *,
     model: typed.Model,
     inputs: typed.Inputs,
     inputs_key: typed.InputsKey = None,
     epsilon: typed.Epsilon = None,
-    refine: typed.Refine = False,
-    refine_seconds: typed.RefineSeconds = 1.0,
-    method: typed.Method = "auto",
-    seconds: typed.Seconds = None,
-    arithmetic: typed.ArithmeticName = "float32",
-    task: typed.Task = "auto",
-    threshold: typed.Threshold = None,
-    scale: typed.Scale = None,
-    mean: typed.Mean = None,
-    std: typed.Std = None,
-    layout: typed.Layout = None,
-    input_box: typed.InputBox = None,
-    input_shape: typed.InputShape = None,
-    outputs: typed.Outputs = None,
-    perturb: typed.Perturbed = None,
-    fix: typed.Fixed = None,
-    calibration: typed.Calibration = None,
-    state: typed.State = None,
+    refining: typed.Refining,
+    asked: typed.Certifying,
     json: typed.Json = False,
 ) -> None:
     """Print label, margin and certified radius of every input row."""
@@ -178,14 +131,9 @@ def predict(
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_predictions
 
-        asked = typed.Typed(
-            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix, input_box=input_box,
-        )  # fmt: skip
-        distance = None if epsilon is None else typed.distance(epsilon)
+        distance = None if epsilon is None else values.distance(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
+        predictor = predictor_of(certify_file(model, asked))
         rows = given.rows(predictor)
         with counting("predicting", len(rows)) as progress:
             predicted = list(
@@ -194,8 +142,8 @@ def predict(
                     rows,
                     epsilon=distance,
                     progress=progress,
-                    refine=refine,
-                    refine_seconds=refine_seconds,
+                    refine=refining.refine,
+                    refine_seconds=refining.refine_seconds,
                 )
             )
         certificate = predictor.certificate
@@ -214,31 +162,17 @@ def predict(
 
 
 @app.command()
+@with_groups
 def evaluate(
+    *,
     model: typed.Model,
     inputs: typed.Inputs,
     inputs_key: typed.InputsKey = None,
     labels: typed.Labels = None,
     labels_key: typed.LabelsKey = None,
     epsilon: typed.Epsilons = [],  # noqa: B006  # typer copies it
-    refine: typed.Refine = False,
-    refine_seconds: typed.RefineSeconds = 1.0,
-    method: typed.Method = "auto",
-    seconds: typed.Seconds = None,
-    arithmetic: typed.ArithmeticName = "float32",
-    task: typed.Task = "auto",
-    threshold: typed.Threshold = None,
-    scale: typed.Scale = None,
-    mean: typed.Mean = None,
-    std: typed.Std = None,
-    layout: typed.Layout = None,
-    input_box: typed.InputBox = None,
-    input_shape: typed.InputShape = None,
-    outputs: typed.Outputs = None,
-    perturb: typed.Perturbed = None,
-    fix: typed.Fixed = None,
-    calibration: typed.Calibration = None,
-    state: typed.State = None,
+    refining: typed.Refining,
+    asked: typed.Certifying,
     json: typed.Json = False,
 ) -> None:
     """Print clean accuracy, certified accuracy for every epsilon, and how the radii are distributed."""
@@ -248,15 +182,10 @@ def evaluate(
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_evaluation
 
-        asked = typed.Typed(
-            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix, input_box=input_box,
-        )  # fmt: skip
-        distances = typed.epsilons(epsilon)
+        distances = values.epsilons(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
         truth = None if labels is None else as_labels(read_array(labels, key=labels_key, field="labels"))
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=calibration))
+        predictor = predictor_of(certify_file(model, asked))
         rows = given.rows(predictor)
         with counting("evaluating", len(rows)) as progress:
             answer = evaluate_rows(
@@ -265,8 +194,8 @@ def evaluate(
                 labels=truth,
                 epsilons=distances,
                 progress=progress,
-                refine=refine,
-                refine_seconds=refine_seconds,
+                refine=refining.refine,
+                refine_seconds=refining.refine_seconds,
             )
         if json:
             print_json(answer.model_dump_json())
@@ -275,27 +204,15 @@ def evaluate(
 
 
 @app.command()
+@with_groups
 def compare(
+    *,
     model: typed.Model,
     x: typed.First,
     y: typed.Second,
     x_key: typed.InputsKey = None,
     y_key: typed.InputsKey = None,
-    method: typed.Method = "auto",
-    seconds: typed.Seconds = None,
-    arithmetic: typed.ArithmeticName = "float32",
-    task: typed.Task = "auto",
-    threshold: typed.Threshold = None,
-    scale: typed.Scale = None,
-    mean: typed.Mean = None,
-    std: typed.Std = None,
-    layout: typed.Layout = None,
-    input_box: typed.InputBox = None,
-    input_shape: typed.InputShape = None,
-    outputs: typed.Outputs = None,
-    perturb: typed.Perturbed = None,
-    fix: typed.Fixed = None,
-    state: typed.State = None,
+    asked: typed.Certifying,
     json: typed.Json = False,
 ) -> None:
     """Print how far paired inputs are apart, how far their outputs are, and how far those could be."""
@@ -305,13 +222,8 @@ def compare(
         from service.commandline.modelling import certify_file, predictor_of
         from service.commandline.tables import show_comparisons
 
-        asked = typed.Typed(
-            method=method, seconds=seconds, arithmetic=arithmetic, task=task, threshold=threshold,
-            scale=scale, mean=mean, std=std, layout=layout, input_shape=input_shape, outputs=outputs,
-            perturbed=perturb, fixed=fix, input_box=input_box,
-        )  # fmt: skip
         given = read_inputs(x, key=x_key, field="x"), read_inputs(y, key=y_key, field="y")
-        predictor = predictor_of(certify_file(model, options=asked.options(), state=state, calibration=None))
+        predictor = predictor_of(certify_file(model, asked))
         first, second = (each.rows(predictor) for each in given)
         answer = Comparisons(
             model=predictor.certificate.model.name,

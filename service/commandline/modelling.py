@@ -11,7 +11,7 @@ from pathlib import Path
 
 from certifier.certification import CertifiedModel, certify
 from certifier.checking import check
-from certifier.documents import CertifyOptions, ModelCheck
+from certifier.documents import ModelCheck
 from certifier.limits import Limits
 from certifier.portable.envelope import read_keys
 from certifier.prediction import Predictor
@@ -21,6 +21,7 @@ from certifier.verification import Verification, verify
 from service.commandline.failures import misuse
 from service.commandline.folder import StateFolder, unkept_seal
 from service.commandline.interruption import first_ends_the_search
+from service.commandline.options import Certifying, Typed
 from service.commandline.output import stages, warn
 from service.uploads import default_name
 
@@ -28,21 +29,18 @@ STDIN = "-"
 VERSION = 1
 
 
-def certify_file(
-    model: str, *, options: CertifyOptions, state: Path | None, calibration: Path | None
-) -> CertifiedModel:
-    """Certify the model in the file `model`, named after it; `state` is the folder to start from and to keep in.
-
-    `calibration` is a .npy file of inputs that say which pairs of classes matter.
+def certify_file(model: str, asked: Certifying) -> CertifiedModel:
+    """Certify the model in the file `model`, named after it, as asked.
 
     Raises: CertifierError; typer.BadParameter if a file cannot be opened.
     """
+    options = asked.options()
     # Nobody has to wait for a command longer than he likes.
     limits = Limits(seconds=math.inf)
     data = read_model_file(model, limits)
-    inputs = None if calibration is None else _read_calibration(calibration, limits)
+    inputs = None if asked.calibration is None else _read_calibration(asked.calibration, limits)
     name = default_name("" if model == STDIN else Path(model).name, hashlib.sha256(data).hexdigest())
-    kept = None if state is None else _open(state)
+    kept = None if asked.state is None else _open(asked.state)
     latest: Progress | None = None
     with stages("reading the model") as show, first_ends_the_search(lambda: _is_searching(latest)) as is_cancelled:
 
@@ -75,12 +73,12 @@ def _is_searching(latest: Progress | None) -> bool:
     return latest is not None and latest.method is not None
 
 
-def check_file(model: str, *, options: CertifyOptions) -> ModelCheck:
+def check_file(model: str, asked: Typed) -> ModelCheck:
     """What certifying the model in the file `model` would refuse.
 
     Raises: ResourceLimitExceeded for a file over the limit; typer.BadParameter if it cannot be opened.
     """
-    limits = Limits()
+    options, limits = asked.options(), Limits()
     return check(read_model_file(model, limits), options=options, limits=limits)
 
 

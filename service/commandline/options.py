@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from service.commandline.failures import misuse
+from service.commandline.values import fixed_values, number, numbers
 
 if TYPE_CHECKING:
     from certifier.documents import CertifyOptions, Preprocessing
@@ -146,22 +145,22 @@ Epsilons = Annotated[list[str], typer.Option("--epsilon", metavar="E", help="L2 
 
 @dataclass(frozen=True, kw_only=True)
 class Typed:
-    """The options of certifying as they were typed."""
+    """What is to be certified and how, as it was typed."""
 
-    method: str
-    seconds: float | None
-    arithmetic: str
-    task: str
-    threshold: float | None
-    scale: str | None
-    mean: list[str] | None
-    std: list[str] | None
-    layout: str | None
-    input_box: str | None
-    input_shape: str | None
-    outputs: list[str] | None
-    perturbed: list[str] | None
-    fixed: list[str] | None
+    method: Method = "auto"
+    seconds: Seconds = None
+    arithmetic: ArithmeticName = "float32"
+    task: Task = "auto"
+    threshold: Threshold = None
+    scale: Scale = None
+    mean: Mean = None
+    std: Std = None
+    layout: Layout = None
+    input_box: InputBox = None
+    input_shape: InputShape = None
+    outputs: Outputs = None
+    perturbed: Perturbed = None
+    fixed: Fixed = None
 
     def options(self) -> CertifyOptions:
         """The same as the library takes them.
@@ -218,69 +217,20 @@ class Typed:
             raise _misused(error, "--scale") from None
 
 
-def number(text: str, option: str) -> float:
-    """A finite number, which may be written as a quotient: `1/255`.
+@dataclass(frozen=True, kw_only=True)
+class Certifying(Typed):
+    """The same, and what a search starts from."""
 
-    Raises: typer.BadParameter.
-    """
-    numerator, slash, denominator = text.partition("/")
-    try:
-        value = float(numerator) / float(denominator) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise misuse(option, f"{text!r} is not a number") from None
-    if not math.isfinite(value):
-        raise misuse(option, f"{text!r} is not a finite number")
-    return value
+    calibration: Calibration = None
+    state: State = None
 
 
-def numbers(texts: list[str], option: str) -> list[float]:
-    """All numbers of a repeated, comma-separated option, in order.
+@dataclass(frozen=True, kw_only=True)
+class Refining:
+    """Whether to look around each row, and for how long."""
 
-    Raises: typer.BadParameter.
-    """
-    return [number(part.strip(), option) for text in texts for part in text.split(",")]
-
-
-def fixed_values(texts: list[str]) -> dict[str, Any]:
-    """The values of `NAME=VALUE`, by name; a name may hold equals signs if the value does not.
-
-    Raises: InvalidInput for a file that cannot be read; typer.BadParameter.
-    """
-    from service.commandline.arrays import read_array
-
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.rpartition("=")
-        if not equals or not name or name in values:
-            raise misuse("--fix", f"{text!r} is not NAME=VALUE" if name not in values else f"{name!r} is given twice")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            path = Path(value)
-            if not path.is_file():
-                raise misuse("--fix", f"{value!r} is neither a number, nor JSON lists, nor a file") from None
-            values[name] = read_array(path, key=None, field=f"options.fixed_inputs.{name}").tolist()
-    return values
-
-
-def epsilons(texts: list[str]) -> dict[str, float]:
-    """Distances by the words they were typed in.
-
-    Raises: typer.BadParameter.
-    """
-    parts = [part.strip() for text in texts for part in text.split(",")]
-    return {part: distance(part) for part in parts}
-
-
-def distance(text: str) -> float:
-    """A finite distance of at least 0.
-
-    Raises: typer.BadParameter.
-    """
-    value = number(text, "--epsilon")
-    if value < 0:
-        raise misuse("--epsilon", f"must be at least 0, not {text}")
-    return value
+    refine: Refine = False
+    refine_seconds: RefineSeconds = 1.0
 
 
 def _misused(error: Exception, fallback: str) -> typer.BadParameter:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from certifier.documents import CertifyOptions, Comparisons, Predictions
+from certifier.documents import Comparisons, Predictions
 from certifier.prediction import Predictor
 from certifier.rules.registry import support
 from service.commandline.modelling import certify_file, predictor_of
+from service.commandline.options import Certifying
 from tests.cli.conftest import Commands
 
 Save = Callable[[Any], Path]
@@ -21,7 +22,7 @@ Save = Callable[[Any], Path]
 
 @pytest.fixture
 def predictor(lipcert: Commands) -> Predictor:
-    return predictor_of(certify_file(lipcert.model, options=CertifyOptions(), state=None, calibration=None))
+    return predictor_of(certify_file(lipcert.model, Certifying()))
 
 
 def test_predictions_are_the_librarys(lipcert: Commands, images: np.ndarray, predictor: Predictor) -> None:
