@@ -90,7 +90,7 @@ class Certifying:
     def call_off_searches(self) -> None:
         """Let every job that runs or waits come to an end with what it has proved."""
         for job in self.jobs:
-            job.wire.call_off()
+            job.call_off()
 
     async def check(self, options: CertifyOptions, folder: Path) -> bytes:
         """What certifying the upload in `folder` would refuse, as JSON; nothing is kept.

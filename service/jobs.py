@@ -83,6 +83,11 @@ class Job:
             return 0.0
         return (self._ended or time.monotonic()) - self.wire.began
 
+    def call_off(self) -> None:
+        """End its search, unless all of it has ended."""
+        if not self.task.done():
+            self.wire.call_off()
+
     async def abandon(self) -> None:
         """End it without an outcome, if it has none yet, and wait until it has ended."""
         self.is_abandoned = True

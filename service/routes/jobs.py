@@ -31,10 +31,10 @@ async def read_job(parts: Wired, job: JobId) -> Job:
 async def cancel_search(parts: Wired, job: JobId) -> Job:
     """End a certification's search: what is proved by then is certified, and the certificate's notes say so.
 
-    Of one whose search has ended, nothing changes.
+    Of one that has ended, nothing changes.
     """
     found = parts.certifying.jobs.get(job)
-    found.wire.call_off()
+    found.call_off()
     return found.described()
 
 

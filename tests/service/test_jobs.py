@@ -180,6 +180,9 @@ def test_a_refusal_is_told_by_the_job_too_and_a_stored_answer_at_once(settings: 
             again = await client.post("/certify", headers={"Prefer": "handling=strict, Respond-Async"}, **stored)
             assert [answer.status_code for answer in (certified, again)] == [201, 200]
             assert again.content == certified.content
+            ended = (await client.get("/jobs")).json()["jobs"][0]
+            assert (ended["state"], ended["search_cancelled"]) == ("certified", False)
+            assert (await client.post(f"/jobs/{ended['id']}/cancel")).json() == ended
 
     asyncio.run(scenario())
 
