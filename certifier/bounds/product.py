@@ -174,7 +174,8 @@ class ProductBound:
     def _readout(self, value: str) -> Readout | None:
         term = self.paths.producers.get(value)
         if value in self.known:
-            return None
+            # Nothing is known of its entries but that they move no more than all of them together.
+            return self._direct([self.paths.chain(value)])
         if isinstance(term, Activation):
             inner = self._readout(term.sources[0])
             return None if inner is None else scaled_readout(inner, term.function)

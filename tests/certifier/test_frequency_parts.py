@@ -102,8 +102,12 @@ def test_parts_side_by_side_and_one_behind_another_prove_no_less_than_the_whole(
         arrays |= {f"{position}/{name}": array for name, array in found.arrays.items()}
         header.append(plan.header)
     constants = check(planner, Witness(method=METHOD, header={"parts": header}, arrays=arrays))
-    truth = np.linalg.norm(model.reference().jacobian(np.zeros(5)), 2)
-    assert truth <= constants.upper <= 3.0 * (1 + 1e-3)
+    jacobian = model.reference().jacobian(np.zeros(5))
+    assert np.linalg.norm(jacobian, 2) <= constants.upper <= 3.0 * (1 + 1e-3)
+    assert constants.outputs is not None and constants.pairs is not None
+    assert (constants.outputs >= np.linalg.norm(jacobian, axis=1)).all()
+    assert (constants.pairs >= np.linalg.norm(jacobian[:, None] - jacobian[None], axis=2)).all()
+    assert constants.pairs.max() <= np.sqrt(2) * constants.upper * (1 + 1e-12)
     for spoilt in ([*header, header[1]], [header[0], {**header[1], "origin": values[0]}], [], "parts", [3]):
         with pytest.raises(NotProved):
             check(planner, Witness(method=METHOD, header={"parts": spoilt}, arrays=arrays))
