@@ -283,3 +283,26 @@ def test_orthogonal_inputs_never_gain_more_than_the_frobenius_norm(operator: Ope
     rotation = stats.ortho_group.rvs(matrix.shape[1], random_state=0)
     rotated = operator.forward(rotation)
     assert np.linalg.norm(rotated) == pytest.approx(np.linalg.norm(matrix), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_adjoint_of_a_convolution_is_exact_where_most_rows_are_zero(seed):
+    """Single entries, bands of rows and nothing at all: only rows that are used are followed."""
+    generator = np.random.default_rng(seed)
+    axes = 1 + seed % 3
+    convolution = Convolution(
+        generator.integers(-4, 5, (4, 2, *generator.integers(1, 4, axes))).astype(np.float64),
+        input_shape=tuple(int(size) for size in generator.integers(5, 8, axes)),
+        strides=tuple(int(stride) for stride in generator.integers(1, 3, axes)),
+        pads_before=tuple(int(pad) for pad in generator.integers(0, 3, axes)),
+        pads_after=tuple(int(pad) for pad in generator.integers(0, 3, axes)),
+        dilations=tuple(int(dilation) for dilation in generator.integers(1, 3, axes)),
+        groups=1 + seed % 2,
+        weight_error=0.0,
+    )
+    matrix = convolution.forward(np.eye(convolution.columns)).T
+    assert (convolution.adjoint(np.eye(convolution.rows)) == matrix).all()
+    for row in range(0, convolution.rows, max(1, convolution.rows // 20)):
+        unit = np.eye(1, convolution.rows, row)
+        assert (convolution.adjoint(3.0 * unit) == 3.0 * matrix[row]).all()
+    assert (convolution.adjoint(np.zeros((2, convolution.rows))) == 0.0).all()

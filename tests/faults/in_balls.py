@@ -206,4 +206,11 @@ FAULTS = (
         new="constants = np.nextafter(-theta - theta_stray + 0.0 * side, -np.inf)[:, None]",
         tests=REFINED,
     ),
+    Fault(
+        name="functionals of a convolution's last rows are followed as if they were of its first",
+        file="certifier/operators.py",
+        old="start = rows.start + first * rows.step",
+        new="start = rows.start",
+        tests=("tests/certifier/test_operators.py",),
+    ),
 )

@@ -6,6 +6,7 @@ their own.  Whatever it answers, every span and every bound holds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from certifier.flow import Network
 from certifier.proof.execution import Gains
-from certifier.proof.local.backward import Backward, Below, Step, Units, affine_step, anchor_step, lines_step
+from certifier.proof.local.backward import Backward, Below, Step, Units, affine_step, anchor_step, costs_of, lines_step
 from certifier.proof.local.budgets import budget_of
 from certifier.proof.local.relaxations import Lines, enclosing_lines
 from certifier.proof.local.selections import Candidates, candidates_of, selection
@@ -27,6 +28,9 @@ Array = NDArray[Any]
 Sides = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 CHUNK_ENTRIES = 2**21
 """Functionals go backwards together as long as no array of theirs has more entries."""
+
+PLACES_TOGETHER = 96
+"""The same for functionals of a value with spatial axes."""
 
 
 class Guide(Protocol):
@@ -83,7 +87,8 @@ class Local:
             for term in network.terms
             if isinstance(term, Contraction)
         }
-        self._costs = _costs(network)
+        self._costs = costs_of(network)
+        self._places = {term.output: math.prod(term.shape[2:]) for term in network.terms}
         self._direct = direct_values(network)
 
     @property
@@ -178,9 +183,14 @@ class Local:
         shape = (len(analysis.balls.radii), self.network.sizes[name])
         ends = np.full((2, *shape), -np.inf)
         step = max(1, CHUNK_ENTRIES // max(self.network.sizes.values()))
+        places = self._places[name]
+        if places > 1:
+            # Entries of all channels at few places see a small part of what lies before them (`Convolution.adjoint`).
+            step = min(step, PLACES_TOGETHER)
         for end, sign, chosen in zip(ends, (1.0, -1.0), sides, strict=True):
             for row in range(shape[0]):
                 entries = np.flatnonzero(chosen[row])
+                entries = entries[np.argsort(entries % places, kind="stable")]
                 for start in range(0, len(entries), step):
                     part = entries[start : start + step]
                     units, rows, own = Units(entries=part, sign=sign, size=shape[1]), np.full(len(part), row), {}
@@ -283,16 +293,3 @@ class Analysis:
         found = self.backward.below(self.network.output, coefficients, rows, own=own, seen=seen, budgets=True)
         base = np.where(constants == 0, found.base, np.nextafter(found.base + constants, -np.inf))
         return Below(base=base, steepness=found.steepness)
-
-
-def _costs(network: Network) -> Mapping[str, int]:
-    """By value: multiplications, roughly, that one functional of it takes on its way to the input."""
-    work = {network.input.name: 0}
-    for term in network.terms:
-        own = sum(
-            min(operator.fan_in, network.sizes[term.output]) * network.sizes[term.output]
-            for operator in (term.operators if isinstance(term, Affine) else ())
-        )
-        # Branches that meet again are walked once, so this is too much for them.
-        work[term.output] = own + 4 * network.sizes[term.output] + max(work[source] for source in term.sources)
-    return work

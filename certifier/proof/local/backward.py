@@ -70,6 +70,19 @@ def kappa_of(network: Network) -> float:
     return 2.0 * (gamma_upper(count, FLOAT64) + 2.0 * error)
 
 
+def costs_of(network: Network) -> Mapping[str, int]:
+    """By value: multiplications, roughly, that one functional of it takes on its way to the input."""
+    work = {network.input.name: 0}
+    for term in network.terms:
+        own = sum(
+            min(operator.fan_in, network.sizes[term.output]) * network.sizes[term.output]
+            for operator in (term.operators if isinstance(term, Affine) else ())
+        )
+        # Branches that meet again are walked once, so this is too much for them.
+        work[term.output] = own + 4 * network.sizes[term.output] + max(work[source] for source in term.sources)
+    return work
+
+
 def affine_step(term: Affine, sources: Sequence[Span], kappa: float) -> Step:
     """The constant of an affine term, and its rounding: |A| applied to the largest values that are read."""
     shape = (len(sources[0].lower), int(np.prod(term.shape)))
