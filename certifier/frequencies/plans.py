@@ -64,6 +64,7 @@ class Planner:
         made = self._made.get((origin, end))
         if made is None:
             try:
+                self._demand_values(origin, end)
                 made = self._planned(origin, end)
             except NotCovered as error:
                 made = error
@@ -71,6 +72,12 @@ class Planner:
         if isinstance(made, NotCovered):
             raise made
         return made
+
+    def _demand_values(self, *names: str) -> None:
+        """Parts lead between values of the network itself, not between those inside of its comparators."""
+        for name in names:
+            if name not in self.network.sizes:
+                raise NotCovered(f"the network has no value {name!r}")
 
     def _planned(self, origin: str, end: str) -> Plan:
         lowered = lower(part(self._compared, origin, end), origin, self.norms.norm_upper)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from certifier.bounds.comparators import with_comparators
 from certifier.bounds.product import ProductBound
 from certifier.documents import CertifyOptions
 from certifier.errors import NotProved
@@ -73,6 +74,20 @@ def test_branches_are_bounded_where_blocks_are_too_large() -> None:
     assert constants.upper <= 0.8 * known.upper and mean_pair(constants) <= 0.8 * mean_pair(known)
     points = np.random.default_rng(0).standard_normal((2, 72))
     no_secant_exceeds(model.reference(), constants, points, 1e-9)
+
+
+def test_no_part_begins_or_ends_inside_of_a_comparator() -> None:
+    model = Model(4, 3, 3)
+    model.then("Reshape", np.array([-1, 2, 2, 3, 3]))
+    model.add("TopK", model.output, np.array([2]), axis=2, outputs=("values", "places"))
+    model.output = "values"
+    model.then("Flatten")
+    network, norms = prepared(model.data())
+    planner = Planner(network, norms)
+    inner = with_comparators(network).terms[1].output
+    for origin, end in ((inner, network.output), (network.input.name, inner)):
+        with pytest.raises(NotCovered, match="no value"):
+            planner.plan(origin, end)
 
 
 @pytest.mark.usefixtures("in_parts")

@@ -137,6 +137,13 @@ FAULTS = (
         tests=BUDGETS,
     ),
     Fault(
+        name="lengths whose squares underflow cost nothing",
+        file=HOME + "budgets.py",
+        old="SHORTEST, LONGEST = 2.0**-400, 2.0**60",
+        new="SHORTEST, LONGEST = 0.0, np.inf",
+        tests=BUDGETS,
+    ),
+    Fault(
         name="displacements within a length cost nothing for the length itself",
         file=HOME + "budgets.py",
         old="price / 2 * np.square(length) * SLACK - room",

@@ -24,6 +24,8 @@ from certifier.terms import Elementwise
 
 Array = NDArray[Any]
 
+SHORTEST, LONGEST = 2.0**-400, 2.0**60
+"""Lengths whose squares neither vanish nor carry what underflows beyond what is taken off for it; others regain 0."""
 PRICES = 12
 """Halvings of the interval of prices; any price proves a bound, a better one a better bound."""
 
@@ -86,7 +88,8 @@ def regained(a: Array, budget: Budget, kappa: float) -> Array:
         below, open_ = a > 0, np.maximum(*budget.caps)
         used = np.flatnonzero(((open_ > 0) & (a != 0)).any(axis=0))
         length = budget.length[:, 0]
-        if len(used) == 0 or not ((length > 0) & np.isfinite(length)).any():
+        is_usual = (length >= SHORTEST) & (length <= LONGEST)
+        if len(used) == 0 or not is_usual.any():
             return np.zeros(len(a))
         below, weight = below[:, used], np.abs(a[:, used])
         cap, rate, free = (
@@ -106,4 +109,4 @@ def regained(a: Array, budget: Budget, kappa: float) -> Array:
             cheap = spent > np.square(length)
             low, high = np.where(cheap, price, low), np.where(cheap, high, price)
             price = np.where(low > 0, np.sqrt(low * high), high / 8)
-    return np.where(np.isfinite(best), best, 0.0)
+    return np.where(is_usual & np.isfinite(best), best, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,16 @@ def test_nothing_is_regained_where_a_length_or_a_cap_is_unknown_or_nothing_is_lo
     for caps, length in ((ones, np.inf), (np.inf * ones, 1.0), (ones, np.nan), (0.0 * ones, 1.0), (ones, 1e9)):
         found = regained(np.array([[1.0, -2.0, 0.0]]), _budget(caps, ones, 0.0 * ones, length), 1e-12)
         assert (found == 0.0).all()
+
+
+@pytest.mark.parametrize("exponent", [-1060, -600, -538, -537, -512, -410, -390, 40, 100, 500])
+def test_lengths_whose_squares_vanish_or_overflow_regain_no_more_than_they_can(exponent):
+    """One of two values takes the whole length, most of it freely: exact fractions say what its line loses."""
+    length, ones = 1.289 * 2.0**exponent, np.ones((1, 2))
+    cap, free = 0.2 * length, 0.92 * length
+    found = regained(ones, _budget(cap * ones, ones, free * ones, length), 0.0)
+    left = 2 * Fraction(cap) - Fraction(float(found[0]))
+    assert left >= Fraction(length) - Fraction(free)
 
 
 @pytest.mark.parametrize("operator", ["Relu", "LeakyRelu", "Abs", "Gelu", "Sigmoid", "HardSwish"])
