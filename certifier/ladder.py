@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from certifier.bounds import multipliers
 from certifier.bounds.joint import JointForm, joint_form, obstacle
@@ -223,8 +222,7 @@ def _by_multipliers(
     for family in searching.families(wish.budget, cost=lambda: proving[0], is_worthwhile=is_worthwhile):
         begun = time.monotonic()
         try:
-            with threadpool_limits(searching.threads):
-                proved = multipliers.check_family(form, searching.witness(), family)
+            proved = multipliers.check_family(form, searching.witness(), family)
         except NotProved:
             searching.forget(family)
             continue

@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 
 MAXIMAL_ORDER = 4608
 """Entries of the joint state with what a step adds: beyond that the proofs' factorisations take too long."""
+ONE_THREAD = 1024
+"""Up to this width of its steps one thread is faster than several."""
 MAXIMAL_ENTRIES = 2**24
 """Entries of one materialised map."""
 
@@ -83,6 +85,15 @@ class JointForm:
     input_size: int
     steps: tuple[Step, ...]
     readout: LinearMap
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads its searches and proofs should take; None for no limit.
+
+        numpy and scipy bring a pool of threads each, which wait for one another in turns of small products.
+        """
+        widest = max((len(step.read.matrix) for step in self.steps), default=0)
+        return 1 if widest <= ONE_THREAD else None
 
 
 def obstacle(network: Network) -> str | None:

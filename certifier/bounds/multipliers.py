@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
 
 from certifier.bounds.joint import JointForm, Slopes, Step
 from certifier.certificates import Constants, tighter
@@ -70,7 +71,8 @@ def check_family(
         witness.positive(f"{family}/{position}", (len(step.read.matrix) if isinstance(step.law, Slopes) else 1,))
         for position, step in enumerate(form.steps)
     ]
-    return constants_of(proved_matrix(form, multipliers, before_step=before_step))
+    with threadpool_limits(form.threads):
+        return constants_of(proved_matrix(form, multipliers, before_step=before_step))
 
 
 def proved_matrix(form: JointForm, multipliers: list[Floats], *, before_step: Progress = lambda step: None) -> Floats:

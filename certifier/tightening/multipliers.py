@@ -26,8 +26,6 @@ DESCENT = 0.7
 """Of the time of a search, for descent; the rest is for polishing."""
 NARROWEST = 1e-4
 """The search takes slope intervals at least this wide, relative to the steepest slope, so that η is not zero."""
-ONE_THREAD = 1024
-"""Up to this width of its steps a search is faster with one thread than with several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +60,7 @@ class Searching:
         self.recursion = Recursion(chain_of(form), best_arrays())
         self.polishing = Polishing(self.recursion)
         self.count = len(form.readout.matrix)
-        # numpy and scipy bring a pool of threads each, which wait for one another in turns of small products.
-        widest = max((len(step.read.matrix) for step in form.steps), default=0)
-        self.threads = 1 if widest <= ONE_THREAD else None
+        self.threads = form.threads
         self.weights, self.classes, self.kept, self.progress = weights, classes, kept, progress
         self.arrays: dict[str, Floats] = {}
         self.parameters: dict[str, Floats] = {}
