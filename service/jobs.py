@@ -74,7 +74,20 @@ class Job:
     @property
     def outcome(self) -> Outcome | None:
         """What it came to, if it did."""
-        return self.task.result() if self.task.done() and self._problem is None else None
+        return self.task.result() if self.task.done() and self.failure is None else None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it came to nothing, if it did.
+
+        Read from the task itself: a request may look between its end and any callback.
+        """
+        if not self.task.done():
+            return None
+        if self.task.cancelled():
+            return Unavailable("the server is stopping")
+        error = self.task.exception()
+        return error if error is None or isinstance(error, Exception) else Exception(repr(error))
 
     @property
     def seconds(self) -> float:
@@ -110,14 +123,19 @@ class Job:
             search_cancelled=self.wire.is_called_off,
             progress=self.wire.progress,
             certificate=None if version is None else f"/models/{upload.name}/versions/{version}",
-            problem=self._problem,
+            problem=self._told(),
         )
 
     def _note_end(self, task: asyncio.Task[Outcome]) -> None:
         self._ended = time.monotonic()
-        error = Unavailable("the server is stopping") if task.cancelled() else task.exception()
-        if error is not None:
-            self._problem = problem_of(error if isinstance(error, Exception) else Exception(repr(error)), self.path)
+        self._told()
+
+    def _told(self) -> schemas.Problem | None:
+        """What a caller is told of the failure; made once, since a defect is logged when it is."""
+        failure = self.failure
+        if failure is not None and self._problem is None:
+            self._problem = problem_of(failure, self.path)
+        return self._problem
 
 
 class Jobs:

@@ -20,9 +20,9 @@ import pytest
 from certifier.limits import Limits
 from certifier.progress import Progress
 from certifier.verification import verify
-from service import jobs
-from service.errors import UnknownJob
-from service.jobs import Job, Jobs
+from service import jobs, schemas
+from service.errors import Unavailable, UnknownJob
+from service.jobs import Job, Jobs, Outcome
 from service.settings import Settings
 from service.store import Upload
 from service.wire import CALL_OFF, REPORT_BYTES, ChildEnd, Wire
@@ -197,6 +197,26 @@ def test_jobs_that_are_not_known(settings: Settings) -> None:
                     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
     asyncio.run(scenario())
+
+
+def test_a_failure_is_known_before_anything_was_called_back() -> None:
+    """A request may look at a job in the very turn of the loop in which it ends."""
+
+    async def refuse() -> Outcome:
+        raise Unavailable("no place")
+
+    async def look() -> None:
+        job = Job(Upload(name="m", version=None, sha256="a" * 64, options_digest="o" * 64, bytes=1))
+        job.run(refuse())
+        told: list[schemas.Job] = []
+        # In front of the job's own callback, as a request that was waiting for the loop is.
+        job.task.remove_done_callback(job._note_end)
+        job.task.add_done_callback(lambda _: told.append(job.described()))
+        await asyncio.gather(job.task, return_exceptions=True)
+        (seen,) = told
+        assert seen.state == "refused" and seen.problem is not None and seen.problem.detail == "no place"
+
+    asyncio.run(look())
 
 
 def test_only_so_many_ended_jobs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
