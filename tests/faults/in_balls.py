@@ -215,7 +215,7 @@ FAULTS = (
     ),
     Fault(
         name="functionals of a convolution's last rows are followed as if they were of its first",
-        file="certifier/operators.py",
+        file="certifier/operators/convolution.py",
         old="start = rows.start + first * rows.step",
         new="start = rows.start",
         tests=("tests/certifier/test_operators.py",),

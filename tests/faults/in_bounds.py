@@ -5,14 +5,14 @@ from tests.faults.fault import BOUNDS, CERTIFICATES, ELEMENTWISE, KNOWN, PROOF, 
 FAULTS = (
     Fault(
         name="the slope of ReLU is [0, 0.9]",
-        file="certifier/elementwise.py",
+        file="certifier/elementwise/rectifiers.py",
         old="derivative=lambda x: np.where(x >= 0, 1.0, 0.0),\n        slope_lower=0.0,\n        slope_upper=1.0,",
         new="derivative=lambda x: np.where(x >= 0, 1.0, 0.0),\n        slope_lower=0.0,\n        slope_upper=0.9,",
         tests=(ELEMENTWISE,),
     ),
     Fault(
         name="the slope of LeakyReLU ignores alpha",
-        file="certifier/elementwise.py",
+        file="certifier/elementwise/rectifiers.py",
         old="lower, upper = np.minimum(1.0, slopes), np.maximum(1.0, slopes)",
         new="lower, upper = np.minimum(0.0, 0 * slopes), np.maximum(1.0, 0 * slopes)",
         tests=(TRAPS,),

@@ -43,7 +43,7 @@ FAULTS = (
     ),
     Fault(
         name="absolute operators keep their signs",
-        file="certifier/operators.py",
+        file="certifier/operators/matrices.py",
         old="return Kronecker(abs(self.matrix), before",
         new="return Kronecker(self.matrix, before",
         tests=(EXECUTION, "tests/certifier/test_operators.py"),
