@@ -107,7 +107,7 @@ def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None
         gaps = np.nextafter(usable[count, label][:, None] - usable, -np.inf)
         allowance = add_upper(stray, stray[count, label][:, None])
         margin_lower = np.nextafter(gaps - allowance, -np.inf)
-    margin_lower = np.asarray(np.where(np.isfinite(margin_lower), margin_lower, -np.inf))
+    margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
     fixed, growth, room = (0.0, 0.0, np.inf) if drifts is None else (*drifts.pairs(label), drifts.room)
     left, radii = _radii(margin_lower, pairs[label], fixed, growth)
     radii[count, label] = LARGEST
@@ -122,9 +122,9 @@ def _radii(margin_lower: Floats, constants: Floats, fixed: Floats | float, growt
     """What drifting leaves of the margins, and the radii it leaves: r with constant r < margin - fixed - growth r."""
     if np.ndim(fixed) == 0:
         return margin_lower.copy(), strictly_below(margin_lower, constants)
-    with np.errstate(invalid="ignore"):
+    # No margin is +inf and no drift NaN, so that the difference is a number or -inf.
+    with np.errstate(over="ignore"):
         left = np.nextafter(margin_lower - fixed, -np.inf)
-    left = np.where(np.isfinite(left), left, -np.inf)
     # Neither is negative, and the sum of two such numbers rounds once.
     return left, strictly_below(left, np.nextafter(constants + growth, np.inf))
 

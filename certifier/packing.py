@@ -16,6 +16,13 @@ from certifier.proof.execution import Gain, Gains
 
 Arrays = Mapping[str, NDArray]
 
+DRIFT_LAYOUT = 2
+"""Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
+
+
+class OtherLayout(ValueError):
+    """The drifts were written by another build, for which their numbers mean something else."""
+
 
 def pack_constants(constants: Constants, gains: Gains, drifts: Drifts | None) -> bytes:
     """The constants as npz bytes without pickles."""
@@ -49,10 +56,15 @@ def unpack_constants(data: bytes) -> tuple[Constants, Gains]:
 
 
 def unpack_drifts(data: bytes) -> Drifts | None:
-    """The drifts that `pack_constants` wrote, if there were any."""
+    """The drifts that `pack_constants` wrote, if there were any.
+
+    Raises: OtherLayout.
+    """
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         if "drift_whole" not in arrays:
             return None
+        if "drift_layout" not in arrays or arrays["drift_layout"].tolist() != DRIFT_LAYOUT:
+            raise OtherLayout("the drifts are those of another build")
         return Drifts(
             values=tuple(_names(arrays["drift_values"])),
             sums=tuple(_names(arrays["drift_sums"])),
@@ -74,6 +86,7 @@ def unpack_drifts(data: bytes) -> Drifts | None:
 def _packed_drifts(drifts: Drifts) -> dict[str, NDArray]:
     width, count = drifts.whole.size, drifts.constants.size
     arrays = {
+        "drift_layout": np.array(DRIFT_LAYOUT),
         "drift_values": _packed_names(drifts.values),
         "drift_sums": _packed_names(drifts.sums),
         "drift_summed": _packed_names([part.term for part in drifts.summed]),

@@ -32,7 +32,7 @@ from certifier.errors import InvalidInput
 from certifier.executions import Execution
 from certifier.limits import Limits
 from certifier.network import build_network
-from certifier.packing import unpack_constants, unpack_drifts
+from certifier.packing import OtherLayout, unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
 from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import NOTHING, Enclosure, enclose
@@ -49,6 +49,9 @@ Floats = NDArray[np.float64]
 DISAGREEMENT = "the engine's label differs from that of the exact network"
 LARGER = "a larger radius was proved around the input"
 NOT_REFINED = "nothing is certified of this input, or no other class can be reached at all"
+OF_ANOTHER_BUILD = (
+    "what rounding can do was stored by another build, for which it means something else; certify the model again"
+)
 NO_CLASS = "a regressor has no class, so there is no radius"
 CHUNK_ELEMENTS = 2**22
 """Rows are evaluated together as long as all their values stay below this many entries."""
@@ -65,10 +68,15 @@ class Predictor:
         # The served graph always runs one row; whether axis 0 counts rows is known from the upload.
         self._has_batch_axis = len(self._parts.names) > 1 or certificate.model.inputs[0].shape[:1] == [None]
         self._constants, self._gains = unpack_constants(constants)
-        self._drifts = unpack_drifts(constants)
         # What the certificate says counts; options of another time may not know of it.
         is_real = certificate.arithmetic.name == "real"
         self._execution = Execution.of("real" if is_real else certificate.options.arithmetic, self._network)
+        self._drifts = None
+        try:
+            self._drifts = unpack_drifts(constants)
+        except OtherLayout:
+            certificate = certificate.model_copy(update={"arithmetic": self._execution.document(OF_ANOTHER_BUILD)})
+            self.certificate = certificate
         if not is_real and self._drifts is None and certificate.arithmetic.because is None:
             raise ValueError("the certificate speaks of an execution whose drifts are missing")
         self._engine = Engine(served_model, self._network.input)
@@ -145,13 +153,10 @@ class Predictor:
         self, rows: Floats, strays: Floats, epsilon: float | None, stretch: float, seconds: float | None
     ) -> list[RowPrediction]:
         enclosure = self._enclose(rows, strays)
+        around = None if self._drifts is None else self._drifts.at(enclosure.measures)
         served = enclosure.centre if self._execution.is_evaluated else self._engine.run(rows)
         if not np.isfinite(served).all():
             raise InvalidInput("inputs", "the model's outputs overflow on these inputs")
-        around = None
-        if self._drifts is not None:
-            lengths = norm_upper(strays, 1) if strays.any() else np.zeros(len(strays))
-            around = self._drifts.at(strays=lengths, measures=enclosure.measures)
         inside = self._box.holds(rows, strays)
         refused = self.certificate.arithmetic.because
         bounds: list[OutputBounds | None] = [None] * len(rows)
@@ -238,10 +243,11 @@ class Predictor:
         reach = add_upper(output_reach(self._constants, distance, enclosure.centre.shape[1]), enclosure.radius)
         lengths = np.full(len(reach), mul_upper(self._constants.upper, distance))
         if around is not None:
+            whole, outputs = around.within(distance)
             # None of these is negative, and the sum of two such numbers rounds once.
-            reach = np.nextafter(reach + around.outputs_within(distance), np.inf)
+            reach = np.nextafter(reach + outputs, np.inf)
             # At both ends of the change.
-            lengths = np.nextafter(lengths + 2.0 * around.whole_within(distance), np.inf)
+            lengths = np.nextafter(lengths + 2.0 * whole, np.inf)
         lower, upper = -add_upper(-enclosure.centre, reach), add_upper(enclosure.centre, reach)
         known = np.isfinite(reach).all(axis=1) & np.isfinite(lengths)
         return [

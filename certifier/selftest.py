@@ -234,7 +234,7 @@ def _attack_on_execution(subject: Subject, probes: Floats) -> str | None:
         gains=subject.gains,
         measured=subject.drifts.measured,
     )
-    around = subject.drifts.at(strays=np.zeros(len(probes)), measures=clean.measures)
+    around = subject.drifts.at(clean.measures)
     decisions = decider.decide(clean.centre, clean.radius, around)
     attacked = decisions.radius > 0
     labels, radii = decisions.label[attacked], np.minimum(decisions.radius[attacked], LARGEST_ATTACK)

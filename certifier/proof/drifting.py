@@ -20,7 +20,7 @@ from certifier.flow import Network
 from certifier.operators import Composed, Identity, Operator, compose
 from certifier.proof.drifts import Carried, Drifts, Own, Summed
 from certifier.proof.execution import Gains
-from certifier.proof.following import Following, MagnitudeOf, NoDrift, offset_magnitude, up
+from certifier.proof.following import Following, MagnitudeOf, NoDrift, offset_magnitude, sum_per_rounding, up
 from certifier.proof.readout import (
     MAXIMAL_ENTRIES,
     MAXIMAL_OUTPUTS,
@@ -65,7 +65,8 @@ def drifts(
             seen = _rows(tail)
             is_last = isinstance(tail, Identity)
             if is_last:
-                summed.append(Summed(term=term.output, unit=relative))
+                unit = float(mul_upper(relative, sum_per_rounding(term)))
+                summed.append(Summed(term=term.output, unit=unit))
             for source, operator in zip(term.sources, through, strict=True):
                 lengths = _rows(operator.absolute())
                 entering = following.moved(source) if is_last else following.executed(source)

@@ -1,8 +1,8 @@
 """What the engine's rounding can take from a margin, as linear forms that serving evaluates with one multiply-add.
 
-A form  c + c_s s + Σ_v c_v ‖v(x)‖ + Σ_i c_i ‖m_i(x)‖ + c_r r  bounds a drift ‖executed - exact‖ at every x' with
-‖x' - x‖ <= r, where s is the stray of the network's input at x and m_i = |A_i||u_i| + |b_i| are the magnitudes that an
-affine term sums; all coefficients are at least 0.  So for every pair of classes
+A form  c + c_s s + Σ_v c_v ‖v(x)‖ + Σ_i c_i ‖δ_i(x)‖ + c_r r  bounds a drift ‖executed - exact‖ at every x' with
+‖x' - x‖ <= r, where s is the stray of the network's input at x and δ_i bounds what an affine term rounds off in the
+float64 evaluation of x; all coefficients are at least 0.  So for every pair of classes
 
     executed f_t(x') - f_j(x')  >=  f_t(x) - f_j(x) - L_tj r - (fixed_tj + growth_tj r)
 
@@ -51,7 +51,7 @@ class Own:
 
 @dataclass(frozen=True, kw_only=True)
 class Summed:
-    """A term that sums up the outputs themselves: each errs by `unit` times its own magnitudes at x."""
+    """A term that sums up the outputs themselves: each errs by `unit` times its own rounding in float64 at x."""
 
     term: str
     unit: float
@@ -101,135 +101,132 @@ class Drifts:
             whole=self.whole[used],
         )
 
-    @property
+    @cached_property
     def measured(self) -> Measured:
         """What has to be measured of an input."""
-        return Measured(values=self.values, sums=self.sums, entries=tuple(part.term for part in self.summed))
+        entries = frozenset(part.term for part in self.summed)
+        return Measured(values=frozenset(self.values), sums=frozenset(self.sums), entries=entries)
 
-    def at(self, *, strays: Floats, measures: Measures) -> DriftsAt:
-        """The drifts around inputs of which all that is `measured` is known from above.  Shapes: strays [B]."""
-        columns = [np.ones_like(strays), strays]
-        columns += [measures.values[name] for name in self.values]
-        columns += [measures.sums[name] for name in self.sums]
-        entries = np.tile(self.constants, (len(strays), 1))
-        for part in self.summed:
-            entries = entries + part.unit * measures.entries[part.term]
-        return DriftsAt(drifts=self, basis=np.array(columns).T, entries=entries)
+    def at(self, measures: Measures) -> DriftsAt:
+        """The drifts around inputs of which all that is `measured` is known from above."""
+        columns = [measures.stray, *map(measures.values.__getitem__, self.values)]
+        columns += map(measures.sums.__getitem__, self.sums)
+        count = self.constants.size
+        constants, slopes = self._tables
+        with np.errstate(over="ignore", invalid="ignore"):
+            fixed = np.concatenate(columns, axis=1) @ slopes
+            for part in self.summed:
+                entries = part.unit * measures.entries[part.term]
+                fixed[:, -count:] += entries
+                fixed[:, -2 * count : -count] += entries
+            fixed *= SLACK
+            fixed += constants
+            # A number, since the peak grows by no less than the least normal number where it grows at all.
+            room = (1.0 - fixed[:, len(self.carried)]) / self._peak_growth
+        return DriftsAt(drifts=self, fixed=fixed, room=np.where(room > NEGLIGIBLE, room, 0.0))
 
     @cached_property
-    def own_forms(self) -> Floats:
-        """The form of every output's rounding in the last maps.  Shapes: [values + sums + 3, c]."""
-        total = np.zeros((self.whole.size, self.constants.size))
+    def table(self) -> Floats:
+        """All forms side by side, one a column, so that one product evaluates them.
+
+        Shapes: [values + sums + 3, carried + 2 + 2 c]: carried drifts, peak, whole, every output's drift, and its own
+        rounding in the last maps.
+        """
+        own = np.zeros((self.whole.size, self.constants.size))
+        own[0] = self.constants
         for part in self.own:
-            total = add_upper(total, mul_upper(part.form[:, None], part.gains))
-        return np.asarray(total)
-
-    @cached_property
-    def forms(self) -> Floats:
-        """The forms of what was carried, of the peak and of the whole drift, side by side."""
-        return np.array([*(part.form for part in self.carried), self.peak, self.whole]).T
-
-    @cached_property
-    def output_growths(self) -> Floats:
-        """How fast the drift of every output grows with the radius.  Shapes: [c]."""
-        growth = self.own_forms[-1]
+            own = add_upper(own, mul_upper(part.form[:, None], part.gains))
+        outputs = own
         for part in self.carried:
-            growth = add_upper(growth, mul_upper(part.outputs, part.form[-1]))
-        return np.asarray(growth)
+            outputs = add_upper(outputs, mul_upper(part.form[:, None], part.outputs))
+        single = np.array([*(part.form for part in self.carried), self.peak, self.whole]).T
+        return np.concatenate([single, outputs, own], axis=1)
+
+    @cached_property
+    def _tables(self) -> tuple[Floats, Floats]:
+        """The constants of all forms, above what underflows, and all else but the radius."""
+        constants = add_upper(mul_upper(self.table[0], SLACK), NEGLIGIBLE)
+        return np.asarray(constants), np.ascontiguousarray(self.table[1:-1])
+
+    @cached_property
+    def growths(self) -> Floats:
+        """How fast the whole drift and that of every output grow with the radius.  Shapes: [1 + c]."""
+        count = self.constants.size
+        return self.table[-1, -2 * count - 1 : -count].copy()
 
     @cached_property
     def pair_growths(self) -> Floats:
         """How fast the drift of every pair grows with the radius.  Shapes: [c, c]."""
-        own = self.own_forms[-1]
+        own = self.table[-1, -self.constants.size :]
         growth = add_upper(own, own[:, None])
         for part in self.carried:
             assert part.pairs is not None
             growth = add_upper(growth, mul_upper(part.pairs, part.form[-1]))
         return np.asarray(growth)
 
+    @cached_property
+    def _peak_growth(self) -> float:
+        """How fast the peak grows with the radius, above what dividing by it rounds; infinite if it does not grow."""
+        return float(mul_upper(self.peak[-1], SLACK)) or np.inf
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DriftsAt:
     """Drifts around each of a batch of inputs, as a fixed part and a growth per unit of radius.
 
-    `entries` is what every output errs by at the input itself in the sums that form it, or whatever the input.
-    Shapes: basis [B, values + sums + 2]; entries [B, c].
-    Arithmetic: no number is negative, so that every sum here errs by less than `SLACK` and `NEGLIGIBLE` allow.
+    `fixed` is the fixed part of all that `Drifts.table` has columns for.  `room` is how far an input may move before
+    any number could overflow, rounded down; 0 where it is not known.
+    Shapes: fixed [B, carried + 2 + 2 c]; room [B].
+    Arithmetic: no number is negative, so that `fixed` is above the exact sums by more than what rounds and underflows
+    in the few sums and products that follow; it may hold anything but numbers where they are not known.
     """
 
     drifts: Drifts
-    basis: Floats
-    entries: Floats
+    fixed: Floats
+    room: Floats
 
     def some(self, rows: NDArray[np.intp]) -> DriftsAt:
         """Around these inputs of them."""
-        return DriftsAt(drifts=self.drifts, basis=self.basis[rows], entries=self.entries[rows])
+        return DriftsAt(drifts=self.drifts, fixed=self.fixed[rows], room=self.room[rows])
 
     def pairs(self, label: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """(fixed, growth) of the drift of f_label - f_j, for every j.  Shapes: label [B] -> [B, c] each."""
+        own = self.fixed[:, -self.drifts.constants.size :]
         with np.errstate(over="ignore", invalid="ignore"):
-            fixed = self._own + self._own[np.arange(len(label)), label][:, None]
-            for part, here in zip(self.drifts.carried, self._here.T, strict=False):
+            fixed = own + own[np.arange(len(label)), label][:, None]
+            for place, part in enumerate(self.drifts.carried):
                 assert part.pairs is not None
-                fixed = fixed + part.pairs[label] * here[:, None]
-        return _raised(fixed), self.drifts.pair_growths[label]
+                fixed += part.pairs[label] * self.fixed[:, place, None]
+        return _known(fixed), self.drifts.pair_growths[label]
 
     def outputs(self) -> tuple[Floats, Floats]:
         """(fixed, growth) of every output's drift.  Shapes: [B, c] each."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            fixed = self._own
-            for part, here in zip(self.drifts.carried, self._here.T, strict=False):
-                fixed = fixed + part.outputs * here[:, None]
-        return _raised(fixed), np.broadcast_to(self.drifts.output_growths, fixed.shape)
-
-    def outputs_within(self, distance: float) -> Floats:
-        """What every output may drift at any input within `distance`; +inf where a number could overflow.
-
-        Shapes: [B, c].
-        """
-        return self._within(*self.outputs(), distance)
-
-    def whole_within(self, distance: float) -> Floats:
-        """The same of the L2 norm of all outputs together.  Shapes: [B]."""
-        fixed, growth = self.whole()
-        return self._within(fixed[:, None], np.full(1, growth), distance)[:, 0]
-
-    def _within(self, fixed: Floats, growth: Floats, distance: float) -> Floats:
-        with np.errstate(over="ignore", invalid="ignore"):
-            reached = _raised(fixed + growth * distance)
-        return np.where((distance < self.room)[:, None], reached, np.inf)
+        fixed = _known(self._whole_and_outputs[:, 1:])
+        return fixed, np.broadcast_to(self.drifts.growths[1:], fixed.shape)
 
     def whole(self) -> tuple[Floats, float]:
         """(fixed, growth) of the L2 norm of the outputs' drift.  Shapes: [B]."""
-        return self._here[:, -1], float(self.drifts.whole[-1])
+        return _known(self._whole_and_outputs[:, 0]), float(self.drifts.growths[0])
 
-    @cached_property
-    def room(self) -> Floats:
-        """How far an input may move before any number could overflow, rounded down; 0 where it is not known.
+    def within(self, distance: float) -> tuple[Floats, Floats]:
+        """What the outputs may drift at any input within `distance`: the L2 norm of all, and every one.
 
-        Shapes: [B].
+        +inf where a number could overflow.  Shapes: [B], [B, c].
         """
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            room = (1.0 - self._here[:, -2]) / (self.drifts.peak[-1] * SLACK)
-            return np.where((room > NEGLIGIBLE) & np.isfinite(room), room / SLACK, 0.0)
-
-    @cached_property
-    def _own(self) -> Floats:
         with np.errstate(over="ignore", invalid="ignore"):
-            return self.entries + self.basis @ self.drifts.own_forms[:-1]
+            reached = (self._whole_and_outputs + self.drifts.growths * distance) * SLACK
+        reached = np.where((distance < self.room)[:, None], _known(reached), np.inf)
+        return reached[:, 0], reached[:, 1:]
 
-    @cached_property
-    def _here(self) -> Floats:
-        """What was carried to each part, the peak and the whole drift, at the inputs.  Shapes: [B, parts]."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _raised(self.basis @ self.drifts.forms[:-1])
+    @property
+    def _whole_and_outputs(self) -> Floats:
+        count = self.drifts.constants.size
+        return self.fixed[:, -2 * count - 1 : -count]
 
 
-def _raised(sums: Floats) -> Floats:
-    """Above the exact sums of numbers that are not negative; +inf where they are not known."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        raised = sums * SLACK + NEGLIGIBLE
-    return np.where(np.isfinite(raised), raised, np.inf)
+def _known(sums: Floats) -> Floats:
+    """The same numbers, +inf where they are none."""
+    return np.fmin(sums, np.inf)
 
 
 def execution_margin_error(drifts: DriftsAt, label: NDArray[np.intp], radius: Floats) -> Floats:

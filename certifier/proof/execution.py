@@ -15,7 +15,6 @@ Reference: Higham 2002, section 3.3 (running error analysis); Murray 2026, arXiv
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,7 @@ from certifier.terms import Affine, Precision, Term
 SLACK = 1.0 + 2.0**-20
 """Covers the rounding of the bound's own formula: sums of non-negative terms, each of at most 2^32 summands."""
 NEGLIGIBLE = 2.0**-480
-"""More than everything that underflows in such a sum, or in the root of a sum of up to 2^50 squares."""
+"""More than everything that underflows in the root of a sum of up to 2^50 squares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +50,13 @@ Gains = Mapping[str, Gain]
 class Measured:
     """What is to be measured on the way: values by name, and by their outputs affine terms whose gains are known.
 
-    Of `values` the L2 norm; of `sums` that of the magnitudes that are summed (`Affine.magnitudes`); of `entries` these
-    magnitudes one by one.
+    Of `values` the L2 norm; of `sums` that of what their own rounding is bounded by, which is at least count · unit
+    times the magnitudes that are summed (`Affine.magnitudes`); of `entries` this bound entry by entry.
     """
 
-    values: tuple[str, ...] = ()
-    sums: tuple[str, ...] = ()
-    entries: tuple[str, ...] = ()
+    values: frozenset[str] = frozenset()
+    sums: frozenset[str] = frozenset()
+    entries: frozenset[str] = frozenset()
 
 
 NOTHING = Measured()
@@ -65,11 +64,13 @@ NOTHING = Measured()
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """Upper bounds of what was measured, for every execution that is enclosed; infinite where it is not known.
+    """Upper bounds of what was measured, for every execution that is enclosed; not finite where it is not known.
 
-    Shapes: [B] each; entries [B, m].
+    `stray` is how far the inputs may lie from those that were given.
+    Shapes: [B, 1] each; entries [B, m].
     """
 
+    stray: Array
     values: Mapping[str, Array]
     sums: Mapping[str, Array]
     entries: Mapping[str, Array]
@@ -89,13 +90,15 @@ class _Stray:
     """Errors of one value: entrywise [B, n] and in the L2 norm [B, 1].
 
     Along a run of affine terms the L2 error is `entered`, at the start of the run, times the norm of the run so far,
-    plus `gathered`, which the run's own terms added.
+    plus `gathered`, which the run's own terms added.  `summing` is what the sums of an affine term add themselves,
+    entry by entry and in the L2 norm; None where it is not told apart.
     """
 
     entries: Array
     length: Array
     entered: Array
     gathered: Array
+    summing: tuple[Array, Array] | None = None
 
 
 def _fresh(entries: Array, length: Array) -> _Stray:
@@ -119,36 +122,35 @@ def enclose(
     Shapes: x and input_radius [B, n].
     Arithmetic: the radius is rounded up.
     """
-    strays = {network.input.name: _fresh(input_radius, _lengths(input_radius))}
+    stray_of_input = _lengths(input_radius)
+    strays = {network.input.name: _fresh(input_radius, stray_of_input)}
     centre, radius = x, input_radius
     lengths: dict[str, Array] = {}
-    squares: dict[str, Array] = {}
+    sums: dict[str, Array] = {}
     entries: dict[str, Array] = {}
-    if network.input.name in measured.values:
-        lengths[network.input.name] = _reach(x, strays[network.input.name].length)
     with np.errstate(over="ignore", invalid="ignore"):
+        if network.input.name in measured.values:
+            lengths[network.input.name] = _reach(x, stray_of_input)
         for position, (term, values, value) in enumerate(network.walk(x)):
             sources = [strays[source] for source in term.sources]
             at, gain = precisions[term.dtype], gains.get(term.output)
             magnitudes = None
             if isinstance(term, Affine) and gain is not None and not term.is_exact:
                 magnitudes = term.magnitudes(values, [source.entries for source in sources])
-                if term.output in measured.sums:
-                    squares[term.output] = np.vecdot(magnitudes, magnitudes)
-                if term.output in measured.entries:
-                    entries[term.output] = _above(magnitudes)
             stray = _step(term, sources, values, value, magnitudes, at, gain)
             strays[term.output] = stray
             if term.output in measured.values:
                 lengths[term.output] = _reach(value, stray.length)
+            if stray.summing is not None and term.output in measured.sums:
+                sums[term.output] = stray.summing[1]
+            if stray.summing is not None and term.output in measured.entries:
+                entries[term.output] = stray.summing[0]
             for source in term.sources:
                 if network.last_reader[source] == position and source != network.output:
                     strays.pop(source, None)
             if term.output == network.output:
                 centre, radius = value, stray.entries
-        # Squares that underflow take less than what is added from each root.
-        sums = _above(np.sqrt(np.array(list(squares.values()))))
-    measures = Measures(values=lengths, sums=dict(zip(squares, sums, strict=True)), entries=entries)
+    measures = Measures(stray=stray_of_input, values=lengths, sums=sums, entries=entries)
     return Enclosure(centre=centre, radius=radius, measures=measures)
 
 
@@ -222,7 +224,14 @@ def _step(
         fresh = _fresh(entries, length)
         # No run may lead through an affine term without norms: its composed norm would miss what happened here.
         return replace(fresh, entered=np.full_like(length, np.inf)) if isinstance(term, Affine) else fresh
-    added = _lengths(own * SLACK)
+    rounding = own * SLACK
+    added = _lengths(rounding)
+    summing = None
+    if isinstance(term, Affine) and magnitudes is not None:
+        summing = rounding, added
+        if term.blurs:
+            plain = Affine.rounding_of(term, magnitudes, values, radii, at) * SLACK
+            summing = plain, _lengths(plain)
     carried = sum(norm * source.length for norm, source in zip(gain.sources, sources, strict=True)) + added
     is_run = isinstance(term, Affine) and len(sources) == 1
     gathered = gain.sources[0] * sources[0].gathered + added if is_run else np.zeros_like(length)
@@ -232,25 +241,19 @@ def _step(
     length = np.minimum(length, np.where(finite, carried * SLACK, np.inf))
     entries = np.minimum(entries, length)
     if not is_run:
-        return _fresh(entries, length)
+        return replace(_fresh(entries, length), summing=summing)
     gathered = np.where(np.isfinite(gathered), gathered * SLACK, np.inf)
-    return _Stray(entries=entries, length=length, entered=sources[0].entered, gathered=gathered)
+    entered = sources[0].entered
+    return _Stray(entries=entries, length=length, entered=entered, gathered=gathered, summing=summing)
 
 
 def _reach(value: Array, length: Array) -> Array:
-    """sup ‖v‖ within `length` of the rows of `value`, infinite where it is not known.  Shapes: [B, n], [B, 1] -> [B].
+    """sup ‖v‖ within `length` of the rows of `value`; not finite where it is not known.
 
     Squares that underflow take less than the last summand from the root.
+    Shapes: [B, n], [B, 1] -> [B, 1].
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.vecdot(value, value)
-        reach = (np.sqrt(squares) + length[:, 0]) * SLACK + math.sqrt(value.shape[1]) * 2.0**-500
-    return np.where(np.isfinite(reach), reach, np.inf)
-
-
-def _above(computed: Array) -> Array:
-    """Above the exact magnitudes, or roots of their squares: no summand is negative, and little underflows."""
-    return np.where(np.isfinite(computed), computed * SLACK + NEGLIGIBLE, np.inf)
+    return (np.sqrt(np.vecdot(value, value))[:, None] + length) * SLACK + NEGLIGIBLE
 
 
 def _lengths(entries: Array) -> Array:

@@ -9,7 +9,8 @@ the ball of radius r around x.  Then (`docs/proofs/execution.md`)
     activation: ‖δ‖ <= u (ulps (‖v(x')‖ + K ‖û - u‖) + absolute √m) + underflow
 
 so that every drift is a *form*  c + Σ_v c_v ‖v(x)‖ + Σ_i c_i ‖m_i(x)‖ + c_r r  with coefficients that depend on the
-network alone.  The norms come from the float64 evaluation of x, which proves its margins anyway.
+network alone.  The norms come from the float64 evaluation of x, which proves its margins anyway: m_i in parts of the
+rounding that is known there.
 
 Arithmetic: coefficients are rounded up.  Reference: Higham 2002, section 3.1; Murray 2026, arXiv 2603.13334.
 """
@@ -167,7 +168,7 @@ class Following:
         if not term.is_exact:
             relative, absolute = self.roundings(term)
             reached = self._form()
-            reached[self._summed[term.output]] = 1.0
+            reached[self._summed[term.output]] = sum_per_rounding(term)
             for source, operator in zip(term.sources, term.operators, strict=True):
                 reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.moved(source)))
             root = up(math.sqrt(math.prod(term.shape)))
@@ -238,6 +239,14 @@ def _fresh(drift: Floats, growth: float) -> _Value:
         gathered=np.zeros_like(drift),
         stretch=1.0,
     )
+
+
+def sum_per_rounding(term: Affine) -> float:
+    """s with m <= s δ: magnitudes in parts of how the float64 evaluation bounds the rounding of summing them.
+
+    With k roundings of unit u' that is at least γ_k m >= k u' m.
+    """
+    return up(1.0 / (term.count * REFERENCE.unit))
 
 
 def offset_magnitude(term: Affine) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from certifier.errors import StateCorrupted
 
-CHECKER_REVISION = 2
+CHECKER_REVISION = 3
 """Raised whenever the trusted checker changes, so that bounds sealed by an older one are proved again."""
 MAXIMAL_STATE_BYTES = 512 * 2**20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from certifier.certification import CertifiedModel
 from certifier.documents import AskedArithmetic, Certificate, CertifyOptions, Preprocessing
 from certifier.engine import describe_engine
 from certifier.errors import SelfTestFailed
-from certifier.prediction import Predictor
+from certifier.prediction import OF_ANOTHER_BUILD, Predictor
 from certifier.proof.drifts import Carried, Drifts, Own
 from certifier.proof.execution import Measures
 from tests.building import Model, certify_bytes, certify_model, predictor_of, single
@@ -128,6 +129,24 @@ def test_drifts_that_are_missing_are_noticed():
         Predictor(certificate=certified.certificate, served_model=certified.served_model, constants=real.constants)
 
 
+@pytest.mark.parametrize("layout", [None, 1])
+def test_drifts_of_another_build_certify_nothing_and_say_why(layout: int | None):
+    """Their numbers mean something else: taken for today's they would come to nearly nothing."""
+    certified = certify_model(_model())
+    with np.load(io.BytesIO(certified.constants)) as arrays:
+        kept = {name: array for name, array in arrays.items() if name != "drift_layout"}
+    if layout is not None:
+        kept["drift_layout"] = np.array(layout)
+    buffer = io.BytesIO()
+    np.savez(buffer, **kept)
+    predictor = Predictor(
+        certificate=certified.certificate, served_model=certified.served_model, constants=buffer.getvalue()
+    )
+    assert predictor.arithmetic.because == OF_ANOTHER_BUILD
+    for row in predictor.predict(ROWS, epsilon=0.1, preprocessing=None):
+        assert (row.radius, row.certified, row.output_bounds, row.because) == (0.0, False, None, OF_ANOTHER_BUILD)
+
+
 def test_certificates_of_exact_arithmetic_keep_saying_so_whatever_their_options():
     """Documents of another time may lack the option."""
     certified = certify_model(_model(), options=_options("real"))
@@ -138,7 +157,7 @@ def test_certificates_of_exact_arithmetic_keep_saying_so_whatever_their_options(
 
 
 def _measures(norm: float) -> Measures:
-    return Measures(values={"x": np.array([norm])}, sums={"y": np.ones(1)}, entries={})
+    return Measures(stray=np.zeros((1, 1)), values={"x": np.array([[norm]])}, sums={"y": np.ones((1, 1))}, entries={})
 
 
 def _drifts(count: int) -> Drifts:
@@ -159,24 +178,22 @@ def _drifts(count: int) -> Drifts:
 
 def test_a_margin_pays_the_fixed_part_and_shares_the_ball_with_the_growth():
     """(margin - fixed) / (L + growth): (2 - ½) / (1 + 1), with own drifts of both outputs and the carried one."""
-    around = _drifts(2).at(strays=np.zeros(1), measures=_measures(1.0))
+    around = _drifts(2).at(_measures(1.0))
     pairs = 1.0 - np.eye(2)
     decisions = decide(np.array([[2.0, 0.0]]), np.zeros((1, 2)), pairs, around)
     assert decisions.radius[0] == pytest.approx(0.75, rel=1e-5) and decisions.radius[0] < 0.75
     within = decide(np.array([[0.5, 0.0]]), np.zeros((1, 2)), pairs, around)
     assert (within.radius[0], within.because) == (0.0, [WITHIN_DRIFT])
-    binary = decide_binary(
-        np.array([-2.0]), np.zeros(1), (0.0, 0.0), 1.0, _drifts(1).at(strays=np.zeros(1), measures=_measures(1.0))
-    )
+    binary = decide_binary(np.array([-2.0]), np.zeros(1), (0.0, 0.0), 1.0, _drifts(1).at(_measures(1.0)))
     assert binary.radius[0] == pytest.approx(1.75 / 1.5, rel=1e-5) and binary.radius[0] < 1.75 / 1.5
 
 
 def test_a_radius_ends_where_a_number_could_overflow():
-    around = _drifts(2).at(strays=np.zeros(1), measures=_measures(1.0))
+    around = _drifts(2).at(_measures(1.0))
     far = decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around)
     assert 99.9 < far.radius[0] <= 100.0
     over = Drifts(**{**vars(_drifts(2)), "peak": np.array([2.0, 0.0, 0.0, 0.0, 0.01])})
-    around = over.at(strays=np.zeros(1), measures=_measures(1.0))
+    around = over.at(_measures(1.0))
     none = decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around)
     assert (none.radius[0], none.because) == (0.0, [MAY_OVERFLOW])
 
@@ -184,7 +201,7 @@ def test_a_radius_ends_where_a_number_could_overflow():
 def test_a_norm_that_is_not_known_certifies_nothing():
     drifts = Drifts(**{**vars(_drifts(2)), "own": (Own(form=np.array([0.0, 0.0, 1e-6, 0.0, 0.0]), gains=np.ones(2)),)})
     for norm in (np.inf, np.nan):
-        around = drifts.at(strays=np.zeros(1), measures=_measures(norm))
+        around = drifts.at(_measures(norm))
         assert decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around).radius[0] == 0.0
 
 

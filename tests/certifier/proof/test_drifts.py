@@ -21,13 +21,15 @@ from certifier.operators import Composed, Convolution, Diagonal, Operator, Rearr
 from certifier.packing import pack_constants, unpack_drifts
 from certifier.proof.drifting import NoDrift, drifts
 from certifier.proof.drifts import Drifts, DriftsAt, execution_margin_error
-from certifier.proof.execution import Gains, enclose
+from certifier.proof.execution import Gains, Measured, enclose
+from certifier.proof.following import sum_per_rounding
 from certifier.proof.magnitudes import magnitude_norm_upper
 from certifier.reading.onnx import read_onnx
 from certifier.search.attack import EXACT
 from certifier.search.hints import CarriedVectors
 from certifier.search.magnitudes import positive_vector
 from certifier.search.state import SearchState
+from certifier.terms import Affine
 from tests.building import SEAL, Model, single
 from tests.random_networks import image_networks, vector_networks
 
@@ -63,7 +65,7 @@ class Case:
             gains=self.gains,
             measured=self.drifts.measured,
         )
-        return self.drifts.at(strays=np.zeros(len(rows)), measures=found.measures)
+        return self.drifts.at(found.measures)
 
     def exact(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Float64 outputs, and a bound of their distance from the exact ones."""
@@ -185,6 +187,27 @@ def test_drifts_are_within_fifty_times_the_error_seen_on_half_of_the_dense_netwo
     assert np.median(ratios) <= 50.0 and max(ratios) <= 300.0
     wide = [_looseness(1, width, 0) for width in (32, 64, 128)]
     assert min(wide) >= 1.0 and max(wide) <= 80.0
+
+
+def test_sums_are_measured_by_what_they_round():
+    """Above their magnitudes by no more than a millionth, entry by entry and in length."""
+    generator = np.random.default_rng(0)
+    model, weights, biases = _dense_network(generator, [10, 12, 4], 1.0)
+    case = Case(model, "float32")
+    row = generator.standard_normal((1, 10))
+    inner, last = (term for term in case.network.terms if isinstance(term, Affine))
+    measured = Measured(sums=frozenset({inner.output, last.output}), entries=frozenset({last.output}))
+    found = enclose(
+        case.network, row, input_radius=np.zeros_like(row), precisions=EXACT, gains=case.gains, measured=measured
+    ).measures
+    first = abs(row) @ abs(weights[0]).T.astype(float) + abs(biases[0])
+    value = np.maximum(row @ weights[0].T.astype(float) + biases[0], 0)
+    second = value @ abs(weights[1]).T.astype(float) + abs(biases[1])
+    for term, truth in ((inner, first), (last, second)):
+        known = sum_per_rounding(term) * found.sums[term.output][0, 0]
+        assert np.linalg.norm(truth) <= known <= np.linalg.norm(truth) * (1 + 2.0**-18)
+    known = sum_per_rounding(last) * found.entries[last.output]
+    assert (second <= known).all() and (known <= second * (1 + 2.0**-18)).all()
 
 
 def test_a_bias_that_hides_the_input_is_charged():
