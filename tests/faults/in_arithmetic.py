@@ -18,15 +18,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="what a term sums up at the input itself is free inside of the network",
         file="certifier/proof/following.py",
-        old="reached[self._summed[term.output]] = 1.0",
+        old="reached[self._summed[term.output]] = sum_per_rounding(term)",
         new="reached[self._summed[term.output]] = 0.0",
         tests=(DRIFTS,),
     ),
     Fault(
         name="what the last term sums up at the input itself is free",
         file="certifier/proof/drifts.py",
-        old="entries = entries + part.unit * measures.entries[part.term]",
-        new="entries = np.asarray(entries)",
+        old="entries = part.unit * measures.entries[part.term]",
+        new="entries = 0.0 * measures.entries[part.term]",
         tests=(DRIFTS,),
     ),
     Fault(
@@ -67,8 +67,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="a pair pays for the rounding of one of its outputs only",
         file="certifier/proof/drifts.py",
-        old="fixed = self._own + self._own[np.arange(len(label)), label][:, None]",
-        new="fixed = self._own",
+        old="fixed = own + own[np.arange(len(label)), label][:, None]",
+        new="fixed = 1.0 * own",
         tests=(DRIFTS, ARITHMETIC),
     ),
     Fault(

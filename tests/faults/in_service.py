@@ -177,8 +177,8 @@ FAULTS = (
     Fault(
         name="own rounding is left out of the enclosure",
         file="certifier/terms.py",
-        old="return gamma_upper(count, at.unit) * size + 2 * count * at.tiny",
-        new="return 0.0 * size",
+        old="return gamma_upper(self.count, at.unit) * magnitudes + 2 * self.count * at.tiny",
+        new="return 0.0 * magnitudes",
         tests=(EXECUTION,),
     ),
     Fault(
