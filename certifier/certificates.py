@@ -70,7 +70,7 @@ AT_THRESHOLD = "the logit is at the threshold"
 TIED = "the two largest logits are tied"
 WITHIN_ROUNDING = "the margin is within the rounding error of computing it"
 WITHIN_DRIFT = "the margin is within the rounding error of the engine"
-MAY_OVERFLOW = "a number inside of the engine could overflow"
+NO_ROOM = "a number inside of the engine could overflow, or a normalisation lose to rounding what it keeps"
 TOO_SMALL = "the margin is too small for a positive radius"
 
 
@@ -140,7 +140,7 @@ def _reasons(
 ) -> list[str | None]:
     """Why each radius is 0; None where it is not."""
     known = [(~finite, NOT_FINITE), *ties, (lowest <= 0, WITHIN_ROUNDING)]
-    known += [(np.asarray(room <= 0) & finite, MAY_OVERFLOW), (left <= 0, WITHIN_DRIFT), (radius == 0.0, TOO_SMALL)]
+    known += [(np.asarray(room <= 0) & finite, NO_ROOM), (left <= 0, WITHIN_DRIFT), (radius == 0.0, TOO_SMALL)]
     chosen = np.select([where for where, _ in known], [text for _, text in known], default="")
     return [str(text) or None for text in chosen]
 

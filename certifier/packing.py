@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.certificates import Constants
-from certifier.proof.drifts import Carried, Drifts, Own, Summed
+from certifier.proof.drifts import Carried, Drifts, Own, Room, Summed
 from certifier.proof.execution import Gain, Gains
 
 Arrays = Mapping[str, NDArray]
 
-DRIFT_LAYOUT = 2
+DRIFT_LAYOUT = 3
 """Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
 
 
@@ -78,6 +78,10 @@ def unpack_drifts(data: bytes) -> Drifts | None:
                 for term, unit in zip(_names(arrays["drift_summed"]), arrays["drift_summed_units"], strict=True)
             ),
             constants=arrays["drift_constants"],
+            rooms=tuple(
+                Room(term=term, form=form)
+                for term, form in zip(_names(arrays["drift_rooms"]), arrays["drift_room_forms"], strict=True)
+            ),
             peak=arrays["drift_peak"],
             whole=arrays["drift_whole"],
         )
@@ -92,6 +96,8 @@ def _packed_drifts(drifts: Drifts) -> dict[str, NDArray]:
         "drift_summed": _packed_names([part.term for part in drifts.summed]),
         "drift_summed_units": np.array([part.unit for part in drifts.summed]),
         "drift_constants": drifts.constants,
+        "drift_rooms": _packed_names([part.term for part in drifts.rooms]),
+        "drift_room_forms": np.reshape([part.form for part in drifts.rooms], (-1, width)),
         "drift_peak": drifts.peak,
         "drift_whole": drifts.whole,
         "drift_own": np.reshape([part.form for part in drifts.own], (-1, width)),

@@ -356,12 +356,16 @@ class Activation(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """||executed F(x) - F(x)|| <= of_output ||F(x)|| + of_input ||x|| + absolute, for all ||x|| <= largest_input."""
+    """||executed F(x) - F(x)|| <= of_output ||F(x)|| + of_input ||x|| + absolute.
+
+    It holds for all ||x|| <= largest_input, of which a local one takes those that `VectorFunction.room_lower` allows.
+    """
 
     of_output: float
     of_input: float
     absolute: float
     largest_input: float
+    is_local: bool
 
 
 class VectorFunction(ABC):
@@ -397,6 +401,13 @@ class VectorFunction(ABC):
         """What the kernel adds itself at any input, `at` counting against the exact function; None, always safe, if
         that depends on where the input lies."""
         return None
+
+    def room_lower(self, x: Array, length: Array) -> Array:
+        """How far any input may lie from every x' with ||x' - x|| <= length so that a local `rounding` holds there.
+
+        0, always safe, if nothing is known.  Shapes: x [B, n], length [B, 1] -> [B, 1].
+        """
+        return np.zeros((len(x), 1))
 
     @property
     def only_selects(self) -> bool:

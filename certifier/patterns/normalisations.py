@@ -22,6 +22,9 @@ from certifier.proof.rounding import div_lower
 from certifier.terms import Affine, Contraction, Term
 from certifier.vector_functions.normalising import Normalisation
 
+LEAST_SCALE = 2.0**-60
+"""Below it γ/√v might be flushed to zero, which the bound of the normalisation's own rounding does not count."""
+
 
 def match(root: Term, trace: Trace) -> list[Term] | None:
     """The terms of the normalisation that ends in `root`."""
@@ -159,8 +162,10 @@ def _terms(
     trace: Trace,
     *,
     centred: bool,
-) -> list[Term]:
+) -> list[Term] | None:
     """Groups gathered side by side, the normalisation, then everything put back, scaled and shifted."""
+    if any(bool(np.any((scale != 0) & (abs(scale) < LEAST_SCALE))) for scale in scales):
+        return None
     groups, size = inverse.groups, math.prod(root.shape)
     order = np.arange(size).reshape(groups.before, groups.count, groups.after).swapaxes(1, 2).reshape(-1)
     name, terms = source, list[Term]()

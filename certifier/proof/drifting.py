@@ -92,6 +92,7 @@ def drifts(
         own=tuple(own),
         summed=tuple(summed),
         constants=constants,
+        rooms=tuple(following.rooms),
         peak=following.peak,
         whole=following.drift(network.output),
     ).without_idle_norms()

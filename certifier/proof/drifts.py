@@ -58,12 +58,24 @@ class Summed:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Room:
+    """Forms hold while `form`, how far what `term` reads has moved, is below what `VectorFunction.room_lower` allows.
+
+    Shapes: form [m].
+    """
+
+    term: str
+    form: Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Drifts:
     """The drift of a network's outputs from the exact network, for all inputs.
 
     `values` and `sums` name the values and the terms whose norms the forms take, in order; `constants` is what every
-    output errs by whatever the input; `peak` is the largest share that any number reaches of what its type can hold;
-    `whole` bounds the L2 norm of the outputs' drift.
+    output errs by whatever the input; `peak` sums up the shares that numbers reach of what their types hold, and drifts
+    of what they may come to; where it stays below 1 and `rooms` suffice, so does all the rest; `whole` bounds the L2
+    norm of the outputs' drift.
     Shapes: forms [values + sums + 3]: constant, stray of the input, norms of values and of sums, radius; constants [c].
     """
 
@@ -73,6 +85,7 @@ class Drifts:
     own: tuple[Own, ...]
     summed: tuple[Summed, ...]
     constants: Floats
+    rooms: tuple[Room, ...]
     peak: Floats
     whole: Floats
 
@@ -83,11 +96,12 @@ class Drifts:
         arrays += [array for part in self.carried for array in (part.form, part.outputs)]
         arrays += [part.pairs for part in self.carried if part.pairs is not None]
         arrays += [array for part in self.own for array in (part.form, part.gains)]
+        arrays += [part.form for part in self.rooms]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def without_idle_norms(self) -> Drifts:
         """The same drifts, for which nothing is measured that every form multiplies by 0."""
-        forms = [self.peak, self.whole, *(part.form for part in (*self.carried, *self.own))]
+        forms = [self.peak, self.whole, *(part.form for part in (*self.carried, *self.own, *self.rooms))]
         used = np.any(np.array(forms) != 0, axis=0)
         used[[0, 1, -1]] = True
         names = np.flatnonzero(used[2:-1])
@@ -97,6 +111,7 @@ class Drifts:
             sums=tuple(self.sums[place - len(self.values)] for place in names if place >= len(self.values)),
             carried=tuple(replace(part, form=part.form[used]) for part in self.carried),
             own=tuple(replace(part, form=part.form[used]) for part in self.own),
+            rooms=tuple(replace(part, form=part.form[used]) for part in self.rooms),
             peak=self.peak[used],
             whole=self.whole[used],
         )
@@ -104,15 +119,18 @@ class Drifts:
     @cached_property
     def measured(self) -> Measured:
         """What has to be measured of an input."""
-        entries = frozenset(part.term for part in self.summed)
-        return Measured(values=frozenset(self.values), sums=frozenset(self.sums), entries=entries)
+        entries, rooms = (frozenset(part.term for part in parts) for parts in (self.summed, self.rooms))
+        return Measured(values=frozenset(self.values), sums=frozenset(self.sums), entries=entries, rooms=rooms)
 
     def at(self, measures: Measures) -> DriftsAt:
         """The drifts around inputs of which all that is `measured` is known from above."""
         columns = [measures.stray, *map(measures.values.__getitem__, self.values)]
         columns += map(measures.sums.__getitem__, self.sums)
-        count = self.constants.size
+        count, first = self.constants.size, len(self.carried)
         constants, slopes = self._tables
+        limits = np.concatenate(
+            [*(measures.rooms[part.term] for part in self.rooms), np.ones_like(measures.stray)], axis=1
+        )
         with np.errstate(over="ignore", invalid="ignore"):
             fixed = np.concatenate(columns, axis=1) @ slopes
             for part in self.summed:
@@ -121,16 +139,16 @@ class Drifts:
                 fixed[:, -2 * count : -count] += entries
             fixed *= SLACK
             fixed += constants
-            # A number, since the peak grows by no less than the least normal number where it grows at all.
-            room = (1.0 - fixed[:, len(self.carried)]) / self._peak_growth
+            # Numbers, since what has limits grows by no less than the least normal number where it grows at all.
+            room = ((limits - fixed[:, first : first + len(self.rooms) + 1]) / self._limited_growths).min(axis=1)
         return DriftsAt(drifts=self, fixed=fixed, room=np.where(room > NEGLIGIBLE, room, 0.0))
 
     @cached_property
     def table(self) -> Floats:
         """All forms side by side, one a column, so that one product evaluates them.
 
-        Shapes: [values + sums + 3, carried + 2 + 2 c]: carried drifts, peak, whole, every output's drift, and its own
-        rounding in the last maps.
+        Shapes: [values + sums + 3, carried + rooms + 2 + 2 c]: carried drifts, rooms, peak, whole, the drift of every
+        output, and its own rounding in the last maps.
         """
         own = np.zeros((self.whole.size, self.constants.size))
         own[0] = self.constants
@@ -139,7 +157,7 @@ class Drifts:
         outputs = own
         for part in self.carried:
             outputs = add_upper(outputs, mul_upper(part.form[:, None], part.outputs))
-        single = np.array([*(part.form for part in self.carried), self.peak, self.whole]).T
+        single = np.array([*(part.form for part in (*self.carried, *self.rooms)), self.peak, self.whole]).T
         return np.concatenate([single, outputs, own], axis=1)
 
     @cached_property
@@ -165,9 +183,10 @@ class Drifts:
         return np.asarray(growth)
 
     @cached_property
-    def _peak_growth(self) -> float:
-        """How fast the peak grows with the radius, above what dividing by it rounds; infinite if it does not grow."""
-        return float(mul_upper(self.peak[-1], SLACK)) or np.inf
+    def _limited_growths(self) -> Floats:
+        """How fast the forms of rooms and the peak grow, above what dividing by it rounds; infinite if they do not."""
+        growths = mul_upper([*(part.form[-1] for part in self.rooms), self.peak[-1]], SLACK)
+        return np.where(growths == 0, np.inf, growths)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,8 +194,8 @@ class DriftsAt:
     """Drifts around each of a batch of inputs, as a fixed part and a growth per unit of radius.
 
     `fixed` is the fixed part of all that `Drifts.table` has columns for.  `room` is how far an input may move before
-    any number could overflow, rounded down; 0 where it is not known.
-    Shapes: fixed [B, carried + 2 + 2 c]; room [B].
+    any number could overflow or forms cease to hold, rounded down; 0 where it is not known.
+    Shapes: fixed [B, carried + rooms + 2 + 2 c]; room [B].
     Arithmetic: no number is negative, so that `fixed` is above the exact sums by more than what rounds and underflows
     in the few sums and products that follow; it may hold anything but numbers where they are not known.
     """

@@ -22,7 +22,7 @@ import numpy as np
 
 from certifier.flow import Array, Network
 from certifier.proof.rounding import norm_upper
-from certifier.terms import Affine, Precision, Term
+from certifier.terms import Affine, Contraction, Precision, Term
 
 SLACK = 1.0 + 2.0**-20
 """Covers the rounding of the bound's own formula: sums of non-negative terms, each of at most 2^32 summands."""
@@ -51,12 +51,14 @@ class Measured:
     """What is to be measured on the way: values by name, and by their outputs affine terms whose gains are known.
 
     Of `values` the L2 norm; of `sums` that of what their own rounding is bounded by, which is at least count · unit
-    times the magnitudes that are summed (`Affine.magnitudes`); of `entries` this bound entry by entry.
+    times the magnitudes that are summed (`Affine.magnitudes`); of `entries` this bound entry by entry; of `rooms` how
+    far what a vector function reads may move (`VectorFunction.room_lower`).
     """
 
     values: frozenset[str] = frozenset()
     sums: frozenset[str] = frozenset()
     entries: frozenset[str] = frozenset()
+    rooms: frozenset[str] = frozenset()
 
 
 NOTHING = Measured()
@@ -66,7 +68,8 @@ NOTHING = Measured()
 class Measures:
     """Upper bounds of what was measured, for every execution that is enclosed; not finite where it is not known.
 
-    `stray` is how far the inputs may lie from those that were given.
+    `stray` is how far the inputs may lie from those that were given.  Rooms are bounded from below, by 0 where they are
+    not known.
     Shapes: [B, 1] each; entries [B, m].
     """
 
@@ -74,6 +77,7 @@ class Measures:
     values: Mapping[str, Array]
     sums: Mapping[str, Array]
     entries: Mapping[str, Array]
+    rooms: Mapping[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,7 @@ def enclose(
     lengths: dict[str, Array] = {}
     sums: dict[str, Array] = {}
     entries: dict[str, Array] = {}
+    rooms: dict[str, Array] = {}
     with np.errstate(over="ignore", invalid="ignore"):
         if network.input.name in measured.values:
             lengths[network.input.name] = _reach(x, stray_of_input)
@@ -135,6 +140,8 @@ def enclose(
             sources = [strays[source] for source in term.sources]
             at, gain = precisions[term.dtype], gains.get(term.output)
             magnitudes = None
+            if term.output in measured.rooms and isinstance(term, Contraction):
+                rooms[term.output] = term.function.room_lower(values[0], sources[0].length)
             if isinstance(term, Affine) and gain is not None and not term.is_exact:
                 magnitudes = term.magnitudes(values, [source.entries for source in sources])
             stray = _step(term, sources, values, value, magnitudes, at, gain)
@@ -150,7 +157,7 @@ def enclose(
                     strays.pop(source, None)
             if term.output == network.output:
                 centre, radius = value, stray.entries
-    measures = Measures(stray=stray_of_input, values=lengths, sums=sums, entries=entries)
+    measures = Measures(stray=stray_of_input, values=lengths, sums=sums, entries=entries, rooms=rooms)
     return Enclosure(centre=centre, radius=radius, measures=measures)
 
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from certifier.flow import Network
 from certifier.operators import Operator
-from certifier.proof.drifts import LARGEST
+from certifier.products import Bilinear
+from certifier.proof.drifts import LARGEST, Room
 from certifier.proof.execution import Gain, Gains
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
 from certifier.terms import BLURRING, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
@@ -79,6 +80,7 @@ class Following:
         self.sums = tuple(term.output for term in network.terms if isinstance(term, Affine) and not term.is_exact)
         self._position = {name: place for place, name in enumerate(self.values, start=2)}
         self._summed = {name: place for place, name in enumerate(self.sums, start=2 + len(self.values))}
+        self.rooms: list[Room] = []
         self._length = len(self.values) + len(self.sums) + 3
         self._values: dict[str, _Value] = {network.input.name: self._input()}
         self.peak = _times(2.0 / LARGEST[network.input.dtype], self.executed(network.input.name))
@@ -138,6 +140,8 @@ class Following:
                     self.peak = _sum(self.peak, _times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
                 return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)
             return _fresh(_sum(drift, self._own_of_contraction(term, reached)), growth)
+        if isinstance(term, Bilinear) and term.factors is not None:
+            return self._after_product(term, *term.factors)
         raise NoDrift(
             f"the rounding of {term.operator} (node {term.name!r}) has no bound that holds on a whole ball of inputs"
         )
@@ -161,7 +165,30 @@ class Following:
             )
         entering = self.executed(term.sources[0])
         self.peak = _sum(self.peak, _times(up(1.0 / own.largest_input), entering))
+        if own.is_local:
+            self.rooms.append(Room(term=term.output, form=self.moved(term.sources[0])))
         return _sum(_times(own.of_output, reached), _times(own.of_input, entering), self._form(constant=own.absolute))
+
+    def _after_product(self, term: Bilinear, by_first: float, by_second: float) -> _Value:
+        """B(û, v̂) - B(u, v) = B(û - u, v) + B(u, v̂ - v) + B(û - u, v̂ - v), where ‖û - u‖ stays below a cap.
+
+        The factors bound what |u| and |v| do as well, and ‖B(d, e)‖ <= ‖d‖ ‖e‖ (`certifier.products`).
+        """
+        at, count = self._precisions[term.dtype], term.form.fan_in + 1
+        if count * at.unit >= 0.25:
+            raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
+        first, second = (self._values[source] for source in term.sources)
+        cap = by_second or 1.0
+        self.peak = _sum(self.peak, _times(up(1.0 / cap), first.drift))
+        held = float(add_upper(by_second, cap))
+        size = _times(held, self.executed(term.sources[1]))
+        self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], size))
+        flushed = self._form(constant=up(up(2.0 * count * at.tiny * math.sqrt(math.prod(term.shape)))))
+        own = _sum(_times(gamma_upper(count, at.unit), size), flushed)
+        drift = _sum(_times(by_first, first.drift), _times(held, second.drift), own)
+        return _fresh(
+            drift, _total([float(mul_upper(by_first, first.growth)), float(mul_upper(by_second, second.growth))])
+        )
 
     def _after_affine(self, term: Affine, gain: Gain) -> _Value:
         own = self._form()

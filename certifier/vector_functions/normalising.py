@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.proof.rounding import div_upper, norm_upper, sqrt_lower
-from certifier.terms import Precision, Rounding, VectorFunction
+from certifier.terms import REFERENCE, Precision, Rounding, VectorFunction
 from certifier.vector_functions.softmaxes import roundings_upper
 
 Array = NDArray[Any]
+PER_SPREAD = 4.0
+"""How many times its deviation a group's root mean square may be where rounding in the centring is bounded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,17 +88,59 @@ class Normalisation(VectorFunction):
             bound = nearby.steepest * length + kernel
         return np.where(np.isnan(bound) | self._overflows(x, radius, at), np.inf, bound)
 
-    def rounding(self, at: Precision) -> Rounding | None:
-        """Of z/s with z = x only: centring may cancel, so that what it loses depends on where x lies.
+    def room_lower(self, x: Array, length: Array) -> Array:
+        """√(E[x'²]) <= ρ s(x') in every group while (1 + 1/ρ) ‖x' - x‖ <= √n s(x) - ‖x‖/ρ in every group.
 
-        At radius 0, with `unit` as in `_Nearby`: E[x²] is at most s², and the least s within its rounding is at least
-        s (1 - 3 unit), so that share <= 3 unit + 4 tiny/ε; the kernel's error of x/s is at most 2 (2 share + 3 unit)
-        of it, and |scale x/s| <= |F(x)| + |shift|.
+        √n s is the norm of (z, √(n ε)), so it is 1-Lipschitz.
+        """
+        slack = 2.0**-20
+        with np.errstate(all="ignore"):
+            grouped = self._grouped(x)
+            nearby = _Nearby(self, grouped, np.zeros_like(grouped), None, REFERENCE)
+            spread = nearby.least[:, :, 0] * math.sqrt(grouped.shape[2]) * (1 - slack)
+            reserve = (spread - norm_upper(grouped, 2) / PER_SPREAD * (1 + slack)).min(axis=1)
+            room = reserve / (1 + 1 / PER_SPREAD) * (1 - slack) - length[:, 0] * (1 + slack)
+            known = np.isfinite(x).all(axis=1) & np.isfinite(room)
+        return np.where(known, np.maximum(room, 0.0), 0.0)[:, None]
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        return self._rounding_of_centred(at) if self.centred else self._rounding_of_uncentred(at)
+
+    def _rounding_of_centred(self, at: Precision) -> Rounding | None:
+        """Where E[x²] <= ρ² s² in every group, ρ = `PER_SPREAD` (`docs/proofs/execution.md`).
+
+        Of two passes or of E[x²] - E[x]², s² errs by at most `share` of itself, and z by unit (|x| + E|x|), whose norm
+        is at most 2 ρ unit √n s in a group.
+        """
+        count = self.scale.size // self.groups
+        unit = roundings_upper(3 * count + 16, at.unit)
+        top, floor = float(np.max(np.abs(self.scale), initial=0.0)), float(sqrt_lower(self.epsilon))
+        share = unit * (PER_SPREAD**2 + 2) + 16 * count * at.tiny / self.epsilon
+        largest = max(top / floor, PER_SPREAD * math.sqrt(count) * top)
+        if not (share < 0.25 and 16 * count * at.tiny <= at.unit and 8 * largest <= 0.25 / at.tiny):
+            return None
+        room = 1.0 + 2.0**-20
+        lost = 2 * PER_SPREAD * unit
+        relative = (1 + lost) * (share + unit * (1 + share)) + lost
+        shift = float(norm_upper(self.shift, None))
+        flushed = 16 * count * at.tiny * (1 + top * (1 + 1 / floor))
+        return Rounding(
+            of_output=0.0,
+            of_input=8 * at.tiny,
+            absolute=(unit * shift + (top * relative + flushed) * math.sqrt(self.scale.size)) * room,
+            largest_input=0.25 * math.sqrt(0.25 / at.tiny / count),
+            is_local=True,
+        )
+
+    def _rounding_of_uncentred(self, at: Precision) -> Rounding | None:
+        """At radius 0, with `unit` as in `_Nearby`: E[x²] is at most s², and the least s within its rounding is at
+        least s (1 - 3 unit), so that share <= 3 unit + 4 tiny/ε; the kernel's error of x/s is at most
+        2 (2 share + 3 unit) of it, and |scale x/s| <= |F(x)| + |shift|.
         """
         count = self.scale.size // self.groups
         unit = roundings_upper(3 * count + 16, at.unit)
         share = 3 * unit + 8 * at.tiny / self.epsilon
-        if self.centred or not share < 2.0**-6:
+        if not share < 2.0**-6:
             return None
         room = 1.0 + 2.0**-20
         relative = 2 * (2 * share + 3 * unit)
@@ -107,6 +151,7 @@ class Normalisation(VectorFunction):
             of_input=0.0,
             absolute=((relative + unit) * shift + flushed * math.sqrt(self.scale.size)) * room,
             largest_input=0.25 * math.sqrt(0.25 / at.tiny / count),
+            is_local=False,
         )
 
     def _overflows(self, x: Array, radius: Array, at: Precision) -> Array:
@@ -118,7 +163,8 @@ class Normalisation(VectorFunction):
 class _Nearby:
     """What `Normalisation.stray` adds up, at groups x that stray by at most `radius`, and `length` in the L2 norm.
 
-    Shapes: x and radius [B, groups, n]; length [B, 1]; moved and kernel [B, groups, n]; steepest [B, 1].
+    Shapes: x and radius [B, groups, n]; length [B, 1]; moved and kernel [B, groups, n]; steepest [B, 1];
+    least, the deviation of every group from below, [B, groups, 1].
     """
 
     def __init__(self, function: Normalisation, x: Array, radius: Array, length: Array | None, at: Precision) -> None:
@@ -139,6 +185,7 @@ class _Nearby:
         centre = np.maximum(own, floor)
         shrinking = spread / math.sqrt(count)
         least = np.maximum(centre * (1 - unit) - shrinking, floor)
+        self.least = least
         share = unit * (power / np.square(least) + 1) + 4 * at.tiny / np.square(least)
         inverse = np.where(share < 0.99, 1 / np.sqrt(1 - share) - 1, np.inf)
         mean = reach.mean(axis=2, keepdims=True) if function.centred else 0.0

@@ -267,7 +267,13 @@ def _finite_rounding(*, of_output: float, absolute: float, largest_input: float)
     if not math.isfinite(of_output) or not math.isfinite(absolute):
         return None
     room = 1.0 + 2.0**-20
-    return Rounding(of_output=of_output * room, of_input=0.0, absolute=absolute * room, largest_input=largest_input)
+    return Rounding(
+        of_output=of_output * room,
+        of_input=0.0,
+        absolute=absolute * room,
+        largest_input=largest_input,
+        is_local=False,
+    )
 
 
 def _gamma(count: int, unit: float) -> float:

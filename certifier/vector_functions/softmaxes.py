@@ -124,6 +124,7 @@ class Softmax(AlongAxis):
             of_input=0.0,
             absolute=absolute * math.sqrt(entries) * room,
             largest_input=0.25 / at.tiny,
+            is_local=False,
         )
 
     def _kernel(self, cube: Array, largest: Array, output: Array, moved: Array, at: Precision) -> Array:
@@ -199,4 +200,5 @@ class LogSoftmax(AlongAxis):
             of_input=2 * unit * (2 * math.sqrt(self.count) + 1) * room,
             absolute=absolute * math.sqrt(entries) * room,
             largest_input=0.25 / at.tiny,
+            is_local=False,
         )

@@ -85,4 +85,5 @@ class WeightedNorms(VectorFunction):
             of_input=0.0,
             absolute=flushed * math.sqrt(self.weights.rows) * room,
             largest_input=0.25 * math.sqrt(0.25 / at.tiny / self.growth),
+            is_local=False,
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certifier.certificates import MAY_OVERFLOW, WITHIN_DRIFT, decide, decide_binary
+from certifier.certificates import NO_ROOM, WITHIN_DRIFT, decide, decide_binary
 from certifier.certification import CertifiedModel
-from certifier.documents import AskedArithmetic, Certificate, CertifyOptions, Preprocessing
+from certifier.documents import AskedArithmetic, Certificate, CertifyOptions, InputBox, Preprocessing
 from certifier.engine import describe_engine
 from certifier.errors import SelfTestFailed
 from certifier.prediction import OF_ANOTHER_BUILD, Predictor
@@ -93,18 +93,17 @@ def test_intervals_and_differences_hold_for_what_is_served():
 
 def test_where_no_bound_is_known_radii_are_zero_and_say_why():
     model = Model(4)
-    model.then("LayerNormalization", np.ones(4), np.zeros(4), epsilon=1e-2)
-    certified = certify_model(model)
+    model.then("Exp")
+    box = InputBox(lower=-2.0, upper=2.0)
+    certified = certify_model(model, options=_options("float32").model_copy(update={"input_box": box}))
     assert certified.certificate.arithmetic.name == "float32"
     reason = certified.certificate.arithmetic.because
-    assert (
-        reason is not None and "LayerNormalization" in reason and reason in certified.certificate.arithmetic.statement
-    )
+    assert reason is not None and "Exp" in reason and reason in certified.certificate.arithmetic.statement
     (row,) = predictor_of(certified).predict(np.array([[1.0, 0.0, 0.0, 0.0]]), epsilon=0.1, preprocessing=None)
     assert (row.radius, row.because, row.output_bounds, row.certified) == (0.0, reason, None, False)
     (comparison,) = predictor_of(certified).compare(np.ones((1, 4)), np.eye(4)[:1])
     assert comparison.output_difference <= comparison.output_difference_bound < 100
-    exact = predictor_of(certify_model(model, options=_options("real")))
+    exact = predictor_of(certify_model(model, options=_options("real").model_copy(update={"input_box": box})))
     (row,) = exact.predict(np.array([[1.0, 0.0, 0.0, 0.0]]), epsilon=0.1, preprocessing=None)
     assert row.radius and row.radius > 0 and row.because is None
 
@@ -157,7 +156,9 @@ def test_certificates_of_exact_arithmetic_keep_saying_so_whatever_their_options(
 
 
 def _measures(norm: float) -> Measures:
-    return Measures(stray=np.zeros((1, 1)), values={"x": np.array([[norm]])}, sums={"y": np.ones((1, 1))}, entries={})
+    return Measures(
+        stray=np.zeros((1, 1)), values={"x": np.array([[norm]])}, sums={"y": np.ones((1, 1))}, entries={}, rooms={}
+    )
 
 
 def _drifts(count: int) -> Drifts:
@@ -171,6 +172,7 @@ def _drifts(count: int) -> Drifts:
         own=(Own(form=form, gains=np.ones(count)),),
         summed=(),
         constants=np.zeros(count),
+        rooms=(),
         peak=np.array([0.0, 0.0, 0.0, 0.0, 0.01]),
         whole=form,
     )
@@ -195,7 +197,7 @@ def test_a_radius_ends_where_a_number_could_overflow():
     over = Drifts(**{**vars(_drifts(2)), "peak": np.array([2.0, 0.0, 0.0, 0.0, 0.01])})
     around = over.at(_measures(1.0))
     none = decide(np.array([[1e6, 0.0]]), np.zeros((1, 2)), 1.0 - np.eye(2), around)
-    assert (none.radius[0], none.because) == (0.0, [MAY_OVERFLOW])
+    assert (none.radius[0], none.because) == (0.0, [NO_ROOM])
 
 
 def test_a_norm_that_is_not_known_certifies_nothing():

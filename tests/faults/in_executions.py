@@ -7,6 +7,8 @@ from tests.faults.fault import PREDICTION, PROOF, SELF_TEST, Fault
 LENGTHS = PROOF + "test_stray_lengths.py"
 STEPS = PROOF + "test_steps_of_executions.py"
 KERNELS = PROOF + "test_drifts_of_kernels.py"
+NORMALISATIONS = PROOF + "test_drifts_of_normalisations.py"
+PRODUCTS = PROOF + "test_drifts_of_products.py"
 RUNS = "tests/certifier/test_runs.py"
 
 FAULTS = (
@@ -156,5 +158,96 @@ FAULTS = (
         old="            rows = exact_float64(values)",
         new="            rows = values.astype(np.float64)",
         tests=(PREDICTION,),
+    ),
+    Fault(
+        name="the mean of a normalisation is exact",
+        file="certifier/vector_functions/normalising.py",
+        old="        lost = 2 * PER_SPREAD * unit\n",
+        new="        lost = 0.0\n",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="the variance of a normalisation is exact",
+        file="certifier/vector_functions/normalising.py",
+        old="share = unit * (PER_SPREAD**2 + 2) + 16",
+        new="share = 0.0 * unit + 16",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="the mean of a normalisation may prevail",
+        file="certifier/proof/following.py",
+        old="        if own.is_local:",
+        new="        if False:",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="a room is as wide as the spread",
+        file="certifier/vector_functions/normalising.py",
+        old="(spread - norm_upper(grouped, 2) / PER_SPREAD * (1 + slack))",
+        new="spread",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="the room of the widest group holds for all",
+        file="certifier/vector_functions/normalising.py",
+        old="* (1 + slack)).min(axis=1)",
+        new="* (1 + slack)).max(axis=1)",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="what is uncertain of an input leaves its room",
+        file="certifier/vector_functions/normalising.py",
+        old="* (1 - slack) - length[:, 0] * (1 + slack)",
+        new="* (1 - slack)",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="a drift has room as if nothing else had limits",
+        file="certifier/proof/drifts.py",
+        old="/ growth).min(axis=1)",
+        new="/ growth)[:, -1]",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="weights of a normalisation may be flushed to zero",
+        file="certifier/patterns/normalisations.py",
+        old="abs(scale) < LEAST_SCALE",
+        new="abs(scale) < 0.0",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="scales of a normalisation overflow nowhere",
+        file="certifier/vector_functions/normalising.py",
+        old=" and 8 * largest <= 0.25 / at.tiny",
+        new="",
+        tests=(NORMALISATIONS,),
+    ),
+    Fault(
+        name="the drift of a product's first factor is left out",
+        file="certifier/proof/following.py",
+        old="_times(by_first, first.drift)",
+        new="_times(0.0, first.drift)",
+        tests=(PRODUCTS,),
+    ),
+    Fault(
+        name="the drift of a product's second factor is left out",
+        file="certifier/proof/following.py",
+        old="_times(held, second.drift)",
+        new="_times(0.0, second.drift)",
+        tests=(PRODUCTS,),
+    ),
+    Fault(
+        name="a product rounds nothing",
+        file="certifier/proof/following.py",
+        old="own = _sum(_times(gamma_upper(count, at.unit), size), flushed)",
+        new="own = flushed",
+        tests=(PRODUCTS,),
+    ),
+    Fault(
+        name="a factor may drift as far as it likes",
+        file="certifier/proof/following.py",
+        old="_times(up(1.0 / cap), first.drift)",
+        new="_times(0.0, first.drift)",
+        tests=(PRODUCTS,),
     ),
 )
