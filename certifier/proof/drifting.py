@@ -20,7 +20,8 @@ from certifier.flow import Network
 from certifier.operators import Composed, Identity, Operator, compose
 from certifier.proof.drifts import Carried, Drifts, Own, Summed
 from certifier.proof.execution import Gains
-from certifier.proof.following import Following, MagnitudeOf, NoDrift, offset_magnitude, sum_per_rounding, up
+from certifier.proof.following import Following, MagnitudeOf, NoDrift, offset_magnitude, sum_per_rounding
+from certifier.proof.forms import up
 from certifier.proof.readout import (
     MAXIMAL_ENTRIES,
     MAXIMAL_OUTPUTS,

@@ -29,6 +29,7 @@ from certifier.operators import Operator
 from certifier.products import Bilinear
 from certifier.proof.drifts import LARGEST, Room
 from certifier.proof.execution import Gain, Gains
+from certifier.proof.forms import sum_of, times, total_of, up
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
 from certifier.terms import BLURRING, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
 
@@ -83,7 +84,7 @@ class Following:
         self.rooms: list[Room] = []
         self._length = len(self.values) + len(self.sums) + 3
         self._values: dict[str, _Value] = {network.input.name: self._input()}
-        self.peak = _times(2.0 / LARGEST[network.input.dtype], self.executed(network.input.name))
+        self.peak = times(2.0 / LARGEST[network.input.dtype], self.executed(network.input.name))
         for term in network.terms:
             self._values[term.output] = self._after(term)
 
@@ -104,11 +105,11 @@ class Following:
 
     def executed(self, value: str) -> Floats:
         """‖v̂(x')‖ of a measured value."""
-        return _sum(self._size(value), self._values[value].drift)
+        return sum_of(self._size(value), self._values[value].drift)
 
     def moved(self, value: str) -> Floats:
         """‖v̂(x') - v(x)‖."""
-        return _sum(self._form(radius=self._values[value].growth), self._values[value].drift)
+        return sum_of(self._form(radius=self._values[value].growth), self._values[value].drift)
 
     def _input(self) -> _Value:
         """The caller's numbers are transformed in float64 and cast to the type that the engine is fed.
@@ -128,18 +129,18 @@ class Following:
             return self._after_affine(term, gain)
         if gain is not None and isinstance(term, (Activation, Contraction)):
             source = self._values[term.sources[0]]
-            drift = _times(gain.sources[0], source.drift)
+            drift = times(gain.sources[0], source.drift)
             growth = float(mul_upper(gain.sources[0], source.growth))
             # What the exact function gives at the executed source.
             self._values[term.output] = _fresh(drift, growth)
             reached = self.executed(term.output)
             if not (isinstance(term, Activation) and _never_enlarges(term.function)):
-                self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], reached))
+                self.peak = sum_of(self.peak, times(2.0 / LARGEST[term.dtype], reached))
             if isinstance(term, Activation):
                 if not _is_exact(term.function):
-                    self.peak = _sum(self.peak, _times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
-                return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)
-            return _fresh(_sum(drift, self._own_of_contraction(term, reached)), growth)
+                    self.peak = sum_of(self.peak, times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
+                return _fresh(sum_of(drift, self._own_of_activation(term, reached)), growth)
+            return _fresh(sum_of(drift, self._own_of_contraction(term, reached)), growth)
         if isinstance(term, Bilinear) and term.factors is not None:
             return self._after_product(term, *term.factors)
         raise NoDrift(
@@ -152,7 +153,7 @@ class Following:
             return self._form()
         root = math.sqrt(math.prod(term.shape))
         absolute = mul_upper(up(at.unit * function.absolute_ulps + 4.0 * at.tiny), up(root))
-        return _sum(_times(up(at.unit * function.ulps), reached), self._form(constant=float(absolute)))
+        return sum_of(times(up(at.unit * function.ulps), reached), self._form(constant=float(absolute)))
 
     def _own_of_contraction(self, term: Contraction, reached: Floats) -> Floats:
         if term.function.only_selects:
@@ -164,10 +165,10 @@ class Following:
                 "so no bound of it holds on a whole ball of inputs"
             )
         entering = self.executed(term.sources[0])
-        self.peak = _sum(self.peak, _times(up(1.0 / own.largest_input), entering))
+        self.peak = sum_of(self.peak, times(up(1.0 / own.largest_input), entering))
         if own.is_local:
             self.rooms.append(Room(term=term.output, form=self.moved(term.sources[0])))
-        return _sum(_times(own.of_output, reached), _times(own.of_input, entering), self._form(constant=own.absolute))
+        return sum_of(times(own.of_output, reached), times(own.of_input, entering), self._form(constant=own.absolute))
 
     def _after_product(self, term: Bilinear, by_first: float, by_second: float) -> _Value:
         """B(û, v̂) - B(u, v) = B(û - u, v) + B(u, v̂ - v) + B(û - u, v̂ - v), where ‖û - u‖ stays below a cap.
@@ -179,15 +180,15 @@ class Following:
             raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
         first, second = (self._values[source] for source in term.sources)
         cap = by_second or 1.0
-        self.peak = _sum(self.peak, _times(up(1.0 / cap), first.drift))
+        self.peak = sum_of(self.peak, times(up(1.0 / cap), first.drift))
         held = float(add_upper(by_second, cap))
-        size = _times(held, self.executed(term.sources[1]))
-        self.peak = _sum(self.peak, _times(2.0 / LARGEST[term.dtype], size))
+        size = times(held, self.executed(term.sources[1]))
+        self.peak = sum_of(self.peak, times(2.0 / LARGEST[term.dtype], size))
         flushed = self._form(constant=up(up(2.0 * count * at.tiny * math.sqrt(math.prod(term.shape)))))
-        own = _sum(_times(gamma_upper(count, at.unit), size), flushed)
-        drift = _sum(_times(by_first, first.drift), _times(held, second.drift), own)
+        own = sum_of(times(gamma_upper(count, at.unit), size), flushed)
+        drift = sum_of(times(by_first, first.drift), times(held, second.drift), own)
         return _fresh(
-            drift, _total([float(mul_upper(by_first, first.growth)), float(mul_upper(by_second, second.growth))])
+            drift, total_of([float(mul_upper(by_first, first.growth)), float(mul_upper(by_second, second.growth))])
         )
 
     def _after_affine(self, term: Affine, gain: Gain) -> _Value:
@@ -197,28 +198,28 @@ class Following:
             reached = self._form()
             reached[self._summed[term.output]] = sum_per_rounding(term)
             for source, operator in zip(term.sources, term.operators, strict=True):
-                reached = _sum(reached, _times(self._magnitude_of(operator, term.name), self.moved(source)))
+                reached = sum_of(reached, times(self._magnitude_of(operator, term.name), self.moved(source)))
             root = up(math.sqrt(math.prod(term.shape)))
-            own = _sum(_times(relative, reached), self._form(constant=float(mul_upper(absolute, root))))
+            own = sum_of(times(relative, reached), self._form(constant=float(mul_upper(absolute, root))))
             for blur in term.blurs:
-                moved = _times(self._magnitude_of(blur, term.name), self.executed(term.sources[0]))
-                own, reached = _sum(own, _times(BLURRING, moved)), _sum(reached, moved)
-            self.peak = _sum(self.peak, _times(up(2.0 * term.swelling / LARGEST[term.dtype]), reached))
+                moved = times(self._magnitude_of(blur, term.name), self.executed(term.sources[0]))
+                own, reached = sum_of(own, times(BLURRING, moved)), sum_of(reached, moved)
+            self.peak = sum_of(self.peak, times(up(2.0 * term.swelling / LARGEST[term.dtype]), reached))
         first, *others = term.sources
         if others:
             drift, growths = own, []
             for constant, name in zip(gain.sources, term.sources, strict=True):
-                drift = _sum(drift, _times(constant, self._values[name].drift))
+                drift = sum_of(drift, times(constant, self._values[name].drift))
                 growths.append(float(mul_upper(constant, self._values[name].growth)))
             stacked = term.arrangement == "stack"
-            growth = norm_upper(np.array(growths), None) if stacked else _total(growths)
+            growth = norm_upper(np.array(growths), None) if stacked else total_of(growths)
             return _fresh(drift, float(growth))
         source = self._values[first]
         stretch = float(mul_upper(source.stretch, gain.sources[0]))
         stretch = stretch if gain.chain is None else min(stretch, gain.chain)
-        gathered = _sum(_times(gain.sources[0], source.gathered), own)
+        gathered = sum_of(times(gain.sources[0], source.gathered), own)
         return _Value(
-            drift=_sum(_times(stretch, source.entered), gathered),
+            drift=sum_of(times(stretch, source.entered), gathered),
             growth=float(mul_upper(stretch, source.entered_growth)),
             entered=source.entered,
             entered_growth=source.entered_growth,
@@ -279,26 +280,3 @@ def sum_per_rounding(term: Affine) -> float:
 def offset_magnitude(term: Affine) -> Floats:
     """|b|, or what is added up to form b."""
     return np.zeros(math.prod(term.shape)) if term.offset_magnitude is None else np.abs(term.offset_magnitude)
-
-
-def up(x: float) -> float:
-    """x after two roundings to nearest, raised above them; exactly 0 for 0."""
-    return math.nextafter(math.nextafter(x, math.inf), math.inf) if x else 0.0
-
-
-def _times(factor: float, form: Floats) -> Floats:
-    return np.asarray(mul_upper(factor, form))
-
-
-def _sum(*forms: Floats) -> Floats:
-    total = forms[0]
-    for form in forms[1:]:
-        total = np.asarray(add_upper(total, form))
-    return total
-
-
-def _total(numbers: list[float]) -> float:
-    total = 0.0
-    for number in numbers:
-        total = float(add_upper(total, number))
-    return total

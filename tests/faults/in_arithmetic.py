@@ -11,8 +11,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="rounding inside of a run of affine maps is forgotten",
         file="certifier/proof/following.py",
-        old="drift=_sum(_times(stretch, source.entered), gathered),",
-        new="drift=_times(stretch, source.entered),",
+        old="drift=sum_of(times(stretch, source.entered), gathered),",
+        new="drift=times(stretch, source.entered),",
         tests=(DRIFTS,),
     ),
     Fault(
@@ -32,7 +32,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="sums do not grow with the ball",
         file="certifier/proof/following.py",
-        old="return _sum(self._form(radius=self._values[value].growth), self._values[value].drift)",
+        old="return sum_of(self._form(radius=self._values[value].growth), self._values[value].drift)",
         new="return self._values[value].drift",
         tests=(DRIFTS,),
     ),
@@ -46,7 +46,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="the activations' own units are free",
         file="certifier/proof/following.py",
-        old="return _fresh(_sum(drift, self._own_of_activation(term, reached)), growth)",
+        old="return _fresh(sum_of(drift, self._own_of_activation(term, reached)), growth)",
         new="return _fresh(drift, growth)",
         tests=(DRIFTS,),
     ),

@@ -120,8 +120,8 @@ FAULTS = (
     Fault(
         name="rounded coordinates are not charged on the way",
         file="certifier/proof/following.py",
-        old="own, reached = _sum(own, _times(BLURRING, moved)), _sum(reached, moved)",
-        new="reached = _sum(reached, moved)",
+        old="own, reached = sum_of(own, times(BLURRING, moved)), sum_of(reached, moved)",
+        new="reached = sum_of(reached, moved)",
         tests=(KERNELS,),
     ),
     Fault(
@@ -141,8 +141,8 @@ FAULTS = (
     Fault(
         name="nothing inside of an activation can overflow",
         file="certifier/proof/following.py",
-        old="_times(INNER / LARGEST[term.dtype], self.executed(term.sources[0]))",
-        new="_times(0.0, self.executed(term.sources[0]))",
+        old="times(INNER / LARGEST[term.dtype], self.executed(term.sources[0]))",
+        new="times(0.0, self.executed(term.sources[0]))",
         tests=(KERNELS,),
     ),
     Fault(
@@ -225,29 +225,29 @@ FAULTS = (
     Fault(
         name="the drift of a product's first factor is left out",
         file="certifier/proof/following.py",
-        old="_times(by_first, first.drift)",
-        new="_times(0.0, first.drift)",
+        old="times(by_first, first.drift)",
+        new="times(0.0, first.drift)",
         tests=(PRODUCTS,),
     ),
     Fault(
         name="the drift of a product's second factor is left out",
         file="certifier/proof/following.py",
-        old="_times(held, second.drift)",
-        new="_times(0.0, second.drift)",
+        old="times(held, second.drift)",
+        new="times(0.0, second.drift)",
         tests=(PRODUCTS,),
     ),
     Fault(
         name="a product rounds nothing",
         file="certifier/proof/following.py",
-        old="own = _sum(_times(gamma_upper(count, at.unit), size), flushed)",
+        old="own = sum_of(times(gamma_upper(count, at.unit), size), flushed)",
         new="own = flushed",
         tests=(PRODUCTS,),
     ),
     Fault(
         name="a factor may drift as far as it likes",
         file="certifier/proof/following.py",
-        old="_times(up(1.0 / cap), first.drift)",
-        new="_times(0.0, first.drift)",
+        old="times(up(1.0 / cap), first.drift)",
+        new="times(0.0, first.drift)",
         tests=(PRODUCTS,),
     ),
 )
