@@ -32,8 +32,9 @@ NEAR = 0.1
 """or when this share of a margin is left, or lacking, at a radius between two others."""
 FINE_ROUNDS, INNER_STEPS = 2, 2
 """Analyses with slopes that are optimised, and the steps of each descent for inner values."""
-FINE = 0.97
-"""Rows whose radius is a larger share of where it should end need no further analysis."""
+FINE, FINER = 0.97, 0.99
+"""Rows whose radius is a larger share of where it should end need no further analysis; where `MANY` values are
+undecided, analyses have no slopes to optimise, and one more of them, so that little else is lost."""
 PILOTS = 3
 BLIND_SHARE = 0.1
 """Of the linearised network's distance, where nothing better is known to begin with."""
@@ -81,10 +82,12 @@ def _search(
     outputs, goals = balls.centres[local.network.output].value, ledger.goals.some(rows)
     margins = np.einsum("bmc,bc->bm", goals.coefficients, outputs) + goals.constants
     brackets, radii, known, fine = _Brackets.of(len(rows)), begin.copy(), None, False
-    active, every = np.arange(len(rows)), np.arange(len(rows))
-    for steps in [0] * ROUNDS + [INNER_STEPS] * FINE_ROUNDS:
+    active, every, many = np.arange(len(rows)), np.arange(len(rows)), np.zeros(len(rows), dtype=bool)
+    for steps in [0] * ROUNDS + [INNER_STEPS] * FINE_ROUNDS + [0]:
         if time.monotonic() >= deadline:
             return
+        if fine and not steps:
+            active = active[many[active]]
         if steps and not fine:
             fine, active = True, every
             brackets = _Brackets.of(len(rows), power=brackets.power)
@@ -101,7 +104,9 @@ def _search(
         best = ledger.radii[rows[active]]
         radii[active] = brackets.next(active, now, share, best)
         if fine:
-            active = active[best < FINE * np.minimum(brackets.high, radii)[active]]
+            many[active] = _undecided(analysis) > MANY
+            enough = np.where(many[active], FINER, FINE)
+            active = active[best < enough * np.minimum(brackets.high, radii)[active]]
         else:
             fresh, failed = Known.of(analysis), np.flatnonzero(share < 0)
             known = fresh if known is None else known.replaced(active[failed], fresh.some(failed))
@@ -191,15 +196,16 @@ def _sharpen(verdict: Verdict, *, steps: int) -> None:
         return
     coefficients, owners = verdict.coefficients[picked], verdict.owners[picked]
     verdict.sharpen(picked, tangent_slopes(analysis, owners))
-    if _undecided(analysis) > MANY * len(analysis.balls.radii):
+    if _undecided(analysis).mean() > MANY:
         return
     slopes = optimised_slopes(analysis, analysis.network.output, coefficients, owners, steps=steps)
     if slopes:
         verdict.sharpen(picked, slopes)
 
 
-def _undecided(analysis: Analysis) -> int:
-    """Arguments of activations that may be on either side of zero."""
+def _undecided(analysis: Analysis) -> NDArray[np.intp]:
+    """How many arguments of activations may be on either side of zero, in each row."""
     sources = {term.sources[0] for term in analysis.network.terms if isinstance(term, Activation)}
-    spans = (analysis.spans[name] for name in sources)
-    return sum(int(((span.lower < 0) & (span.upper > 0)).sum()) for span in spans)
+    spans = [analysis.spans[name] for name in sources]
+    zero = np.zeros(len(analysis.balls.radii), dtype=np.intp)
+    return sum((((span.lower < 0) & (span.upper > 0)).sum(axis=1) for span in spans), zero)
