@@ -109,8 +109,8 @@ class Normalisation(VectorFunction):
     def _rounding_of_centred(self, at: Precision) -> Rounding | None:
         """Where E[x²] <= ρ² s² in every group, ρ = `PER_SPREAD` (`docs/proofs/execution.md`).
 
-        Of two passes or of E[x²] - E[x]², s² errs by at most `share` of itself, and z by unit (|x| + E|x|), whose norm
-        is at most 2 ρ unit √n s in a group.
+        Of two passes or of E[x²] - E[x]², s² errs by at most `share` of itself, 1/s by `inverse` of itself, and z by
+        unit (|x| + E|x|), whose norm is at most 2 ρ unit √n s in a group.
         """
         count = self.scale.size // self.groups
         unit = roundings_upper(3 * count + 16, at.unit)
@@ -121,7 +121,8 @@ class Normalisation(VectorFunction):
             return None
         room = 1.0 + 2.0**-20
         lost = 2 * PER_SPREAD * unit
-        relative = (1 + lost) * (share + unit * (1 + share)) + lost
+        inverse = share / 2 * (1 + share)
+        relative = (1 + lost) * (inverse + unit * (1 + inverse)) + lost
         shift = float(norm_upper(self.shift, None))
         flushed = 16 * count * at.tiny * (1 + top * (1 + 1 / floor))
         return Rounding(

@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from certifier.documents import AskedArithmetic, CertifyOptions
+from certifier.errors import SelfTestFailed
 from tests.building import certify_bytes, predictor_of
 from tests.certifier.rounding_attacks import Target, flips, hostile_case, steps_along_the_gradient
 from tests.conftest import shared_folder
@@ -81,7 +82,11 @@ def attacked_networks(*, tries: int, first: int, real_every: int = REAL_EVERY) -
         model, rows = hostile_case(np.random.default_rng(seed))
         data = model.data()
         target = Target.of(data)
-        labels, radii = answers(data, rows, "float32")
+        try:
+            labels, radii = answers(data, rows, "float32")
+        except SelfTestFailed:
+            # Nothing is certified where no probe's rounding is bounded, as where every mean prevails.
+            continue
         made, flipped = flips(target, rows, labels, radii, seed=seed)
         tally.tries, tally.flipped = tally.tries + made, tally.flipped + flipped
         if seed % real_every == 0:

@@ -112,7 +112,18 @@ def _descended(target: Target, row: Floats, label: int, radius: float) -> Floats
 
 def hostile_case(generator: np.random.Generator) -> tuple[Model, Floats]:
     """A small classifier of one of the hostile kinds, and inputs that nearly tie.  Weights are exact in float32."""
-    kinds = (_ties, _tiny_weights, _huge_biases, _denormals, _cancellation, _adversarial_sums, _order_detector)
+    kinds = (
+        _ties,
+        _tiny_weights,
+        _huge_biases,
+        _denormals,
+        _cancellation,
+        _adversarial_sums,
+        _order_detector,
+        _prevailing_mean,
+        _tiny_epsilon,
+        _gated,
+    )
     return kinds[int(generator.integers(len(kinds)))](generator)
 
 
@@ -194,3 +205,58 @@ def _order_detector(generator: np.random.Generator) -> tuple[Model, Floats]:
     both = model.add("Concat", back, "x", axis=1)
     model.add("Gemm", both, _single(generator.standard_normal((6, 3))), _single(generator.standard_normal(3)))
     return model, generator.standard_normal((2, 3))
+
+
+def _normalised(generator: np.random.Generator, epsilon: float, mean: float, deviation: float) -> tuple[Model, Floats]:
+    """A LayerNormalization, or one spelled out, behind a matrix or none, and a readout that nearly ties.
+
+    Over the reals the entries add up to 0, so that two rows that differ by a large constant differ by what is rounded.
+    """
+    count = int(generator.integers(2, 33))
+    model = Model(count)
+    if generator.integers(2):
+        model.linear(_single(generator.standard_normal((count, count))), _single(np.full(count, mean)))
+    else:
+        model.add("Identity", "x")
+    before = model.then("Identity")
+    if generator.integers(2):
+        model.then("LayerNormalization", np.ones(count), np.zeros(count), epsilon=epsilon)
+    else:
+        z = model.add("Sub", before, model.then("ReduceMean", np.array([1]), keepdims=1))
+        model.add("Mul", z, z)
+        model.then("ReduceMean", np.array([1]), keepdims=1)
+        model.then("Add", np.array(epsilon))
+        model.add("Div", z, model.then("Sqrt"))
+    readout = _single(generator.standard_normal((3, count)))
+    readout[1] = readout[0] + 2.0 ** float(generator.integers(0, 12))
+    model.linear(_single(readout), _single([0.0, 2.0 ** -float(generator.integers(8, 24)), -1.0]))
+    return model, mean + deviation * generator.standard_normal((2, count))
+
+
+def _prevailing_mean(generator: np.random.Generator) -> tuple[Model, Floats]:
+    """A mean up to as large beside the deviation as the bound allows, and beyond."""
+    deviation = 10.0 ** float(generator.uniform(-3, 3))
+    mean = deviation * float(generator.uniform(0, 5))
+    return _normalised(generator, 1e-5, mean, deviation)
+
+
+def _tiny_epsilon(generator: np.random.Generator) -> tuple[Model, Floats]:
+    """Deviations near the root of an epsilon between 1e-30 and 1e-3."""
+    epsilon = 10.0 ** float(generator.uniform(-30, -3))
+    deviation = np.sqrt(epsilon) * 10.0 ** float(generator.uniform(-1, 1))
+    return _normalised(generator, epsilon, deviation, deviation)
+
+
+def _gated(generator: np.random.Generator) -> tuple[Model, Floats]:
+    """Two normalised vectors multiplied, one of them with a large number added: bounded factors need no box."""
+    count = int(generator.integers(2, 17))
+    model = Model(count)
+    plain = [np.ones(count), np.zeros(count)]
+    first = model.add("LayerNormalization", "x", *plain, epsilon=1e-3)
+    shifted = model.add("LayerNormalization", "x", *plain, epsilon=1e-3)
+    shifted = model.add("Add", shifted, np.full(count, 2.0 ** float(generator.integers(0, 12))))
+    model.add("Mul", first, shifted)
+    readout = _single(generator.standard_normal((3, count)))
+    readout[1] = readout[0] + 2.0 ** float(generator.integers(0, 12))
+    model.linear(_single(readout), _single([0.0, 2.0 ** -float(generator.integers(2, 20)), -1.0]))
+    return model, generator.standard_normal((2, count))

@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         name="a drift has room as if nothing else had limits",
         file="certifier/proof/drifts.py",
-        old="/ growth).min(axis=1)",
-        new="/ growth)[:, -1]",
+        old="self._limited_growths).min(axis=1)",
+        new="self._limited_growths)[:, -1]",
         tests=(NORMALISATIONS,),
     ),
     Fault(
@@ -237,7 +237,7 @@ FAULTS = (
         tests=(PRODUCTS,),
     ),
     Fault(
-        name="a product rounds nothing",
+        name="the sums of a product are exact",
         file="certifier/proof/following.py",
         old="own = sum_of(times(gamma_upper(count, at.unit), size), flushed)",
         new="own = flushed",

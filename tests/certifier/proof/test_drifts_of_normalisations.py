@@ -14,6 +14,7 @@ from certifier.documents import CertifyOptions
 from certifier.errors import UnsupportedNode
 from certifier.terms import PRECISIONS, Precision
 from certifier.vector_functions.normalising import PER_SPREAD, Normalisation
+from certifier.vector_functions.softmaxes import roundings_upper
 from tests.building import Model, certify_model, predictor_of, single
 from tests.certifier.proof.test_drifts import Case, hold
 
@@ -107,6 +108,24 @@ def test_every_formula_stays_within_the_rounding(execute: Executed, count: int) 
                 assert off <= own.of_input * length + own.absolute
             tries += 1
     assert tries >= 15
+
+
+def test_the_worst_that_sums_may_err_by_stays_within_the_rounding_and_comes_near() -> None:
+    """The mean, the variance and the last roundings each as wrong as their own bounds allow, all in one direction."""
+    count, generator = 64, np.random.default_rng(0)
+    function = Normalisation(
+        name="n", groups=1, scale=np.full(count, -3.0), shift=np.zeros(count), epsilon=1e-12, centred=True
+    )
+    own = function.rounding(FLOAT32)
+    unit = roundings_upper(3 * count + 16, FLOAT32.unit)
+    z = np.sign(generator.permutation(np.arange(count) - 31.5))
+    x = z + 0.999 * np.sqrt(PER_SPREAD**2 - 1)
+    s = np.sqrt(np.mean(z**2) + function.epsilon)
+    wrong_z = z + np.sign(z) * unit * (np.abs(x) + np.abs(x).mean())
+    wrong_s = np.sqrt(s**2 - unit * np.mean(x**2))
+    off = np.linalg.norm(3.0 * wrong_z / wrong_s * (1 + unit) - 3.0 * z / s)
+    assert own is not None and np.linalg.norm(x) <= PER_SPREAD * np.sqrt(count) * s
+    assert off <= own.absolute <= 1.1 * off
 
 
 def test_a_mean_far_beyond_the_deviation_breaks_what_holds_below_it() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,15 @@ def test_a_factor_that_drifts_beyond_its_reach_leaves_no_room() -> None:
     case = Case(_drifting_product(first=2.0**26, second=0.0), "float32", box)
     around = case.at(np.array([[1.0]]))
     assert around.room[0] == 0.0 and np.isinf(around.within(0.1)[1]).all()
+
+
+def test_products_may_be_summed_in_the_worst_order() -> None:
+    """1 + 511 times 2^-25, each of which is lost beside the 1."""
+    model = Model(1, 512)
+    model.add("MatMul", "x", model.add("Transpose", "x", perm=[0, 2, 1]))
+    case = Case(model, "float32", Box(lower=np.zeros(512), upper=np.ones(512)))
+    row = single(np.append(1.0, np.full(511, 2.0**-12.5)))
+    executed = np.add.accumulate(np.square(row.astype(np.float32)), dtype=np.float32)[-1]
+    exact = sum(Fraction(each) ** 2 for each in row.tolist())
+    fixed = float(case.at(row[None]).outputs()[0][0, 0])
+    assert Fraction(1, 2**17) < abs(Fraction(float(executed)) - exact) <= Fraction(fixed) <= Fraction(1, 2**9)
