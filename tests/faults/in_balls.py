@@ -34,8 +34,15 @@ FAULTS = (
     Fault(
         name="a maximum follows its winner although another may overtake it",
         file=HOME + "selections.py",
-        old="gap = np.where(reach.max(axis=2) <= least, 0.0,",
-        new="gap = np.where(reach.max(axis=2) <= np.inf, 0.0,",
+        old="np.where(others <= least, 0.0, above)",
+        new="np.where(others <= np.inf, 0.0, above)",
+        tests=LINES,
+    ),
+    Fault(
+        name="the chord of a maximum is only above it at one end",
+        file=HOME + "selections.py",
+        old="above = ends.max(axis=0)",
+        new="above = ends.min(axis=0) - 1e-9",
         tests=LINES,
     ),
     Fault(

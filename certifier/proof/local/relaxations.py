@@ -52,8 +52,8 @@ def enclosing_lines(
         if function.is_straight:
             # Extremes are at ends and bends, where values are exact.
             values = function.evaluate(points)
-            below = np.min(_straight(values, lower_slope * points), axis=0)
-            above = -np.min(_straight(-values, -upper_slope * points), axis=0)
+            below = np.min(straight_floor(values, lower_slope * points), axis=0)
+            above = -np.min(straight_floor(-values, -upper_slope * points), axis=0)
         else:
             low, high = function.range_on(points, points)
             slopes = function.secants_on(points[:-1], points[1:])
@@ -72,7 +72,7 @@ def enclosing_lines(
     )
 
 
-def _straight(values: Array, along: Array) -> Array:
+def straight_floor(values: Array, along: Array) -> Array:
     """values - along, from below."""
     return values - along - ROOM * (np.abs(values) + np.abs(along)) - UNDERFLOW
 

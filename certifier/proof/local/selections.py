@@ -1,7 +1,7 @@
 """Maxima and minima of several entries, as lines over the one entry that wins at the centre.
 
-With w the winner at the centre and h = max_j y_j:   y_w <= h <= y_w + max(0, max_{j≠w} sup y_j - inf y_w),   and
-h <= max_j sup y_j; where nobody can overtake w, h is y_w.  A minimum is the maximum of -y, turned over.
+With w the winner at the centre, h = max_j y_j and m = max_{j≠w} sup y_j:   y_w <= h <= max(y_w, m), which is convex in
+y_w and below its chord; where nobody can overtake w, h is y_w.  A minimum is the maximum of -y, turned over.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.proof.local.relaxations import Lines
+from certifier.proof.local.relaxations import Lines, straight_floor
 from certifier.proof.local.spans import Centre, Span
 from certifier.terms import VectorFunction
 from certifier.vector_functions.extremes import EntrywiseExtreme
@@ -63,14 +63,10 @@ def selection(candidates: Candidates, centre: Centre, span: Span) -> Selection:
     taps = np.argmax(entries, axis=2)
     winners = np.take_along_axis(np.broadcast_to(places, entries.shape), taps[:, :, None], axis=2)[:, :, 0]
     reach = np.where(present, upper[:, places], -np.inf)
-    most = reach.max(axis=2)
     np.put_along_axis(reach, taps[:, :, None], -np.inf, axis=2)
-    with np.errstate(all="ignore"):
-        least = np.take_along_axis(lower, winners, axis=1)
-        gap = np.maximum(0.0, np.nextafter(reach.max(axis=2) - least, np.inf))
-        gap = np.where(reach.max(axis=2) <= least, 0.0, np.where(np.isnan(gap), np.inf, gap))
-        follows = np.take_along_axis(sign * centre.value, winners, axis=1) + gap <= most
-    slope, above = np.where(follows, 1.0, 0.0), np.where(follows, gap, most)
+    others = reach.max(axis=2)
+    least, top = np.take_along_axis(lower, winners, axis=1), np.take_along_axis(upper, winners, axis=1)
+    slope, above = _chord(least, top, others)
     ones, zeros = np.ones_like(slope), np.zeros_like(slope)
     if candidates.largest:
         lines = Lines(lower_slope=ones, lower_intercept=zeros, upper_slope=slope, upper_intercept=above)
@@ -83,3 +79,15 @@ def selection(candidates: Candidates, centre: Centre, span: Span) -> Selection:
         length=span.length,
     )
     return Selection(winners=winners, followed=followed, lines=lines)
+
+
+def _chord(least: Array, top: Array, others: Array) -> tuple[Array, Array]:
+    """Slope and intercept of a line that is nowhere below max(y, others) for y in [least, top]."""
+    most = np.maximum(top, others)
+    with np.errstate(all="ignore"):
+        slope = np.clip((most - others) / (top - least), 0.0, 1.0)
+        ends = np.stack([-straight_floor(-others, -slope * least), -straight_floor(-most, -slope * top)])
+    above = ends.max(axis=0)
+    known = np.isfinite(slope) & np.isfinite(above)
+    slope, above = np.where(known, slope, 0.0), np.where(known, above, most)
+    return np.where(others <= least, 1.0, slope), np.where(others <= least, 0.0, above)

@@ -179,3 +179,26 @@ def test_extremes_lie_between_the_lines_over_their_winners(largest):
         assert (lines.upper_slope * followed + lines.upper_intercept >= h).all()
         dominated = int(((lines.lower_intercept == 0) & (lines.upper_intercept == 0)).sum())
     assert dominated > 0
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_line_beyond_an_extreme_is_its_chord(largest):
+    """max(y, m) for y in [-1, 3]: never below, met at both ends; flat where y cannot win, y where it always does."""
+    sign = 1.0 if largest else -1.0
+    candidates = candidates_of(EntrywiseExtreme(name="extreme", count=2, largest=largest), 2)
+    assert candidates is not None
+    for other, slope, above in ((1.0, 0.5, 1.5), (4.0, 0.0, 4.0), (-2.0, 1.0, 0.0), (np.inf, 0.0, np.inf)):
+        lower, upper = np.array([[-1.0, -9.0]]), np.array([[3.0, other]])
+        if not largest:
+            lower, upper = -upper, -lower
+        value = sign * np.array([[2.0, -5.0]])
+        span = Span(lower=lower, upper=upper, moved=np.full((1, 2), 9.0), length=np.full((1, 1), np.inf))
+        chosen = selection(candidates, Centre(value=value, error=np.zeros_like(value)), span)
+        assert chosen.winners.tolist() == [[0]]
+        lines = chosen.lines
+        found = lines.upper_slope if largest else lines.lower_slope
+        height = lines.upper_intercept if largest else -lines.lower_intercept
+        assert found[0, 0] == slope and height[0, 0] == pytest.approx(above, rel=1e-12)
+        y = np.linspace(-1.0, 3.0, 9)
+        with np.errstate(all="ignore"):
+            assert (found[0, 0] * y + height[0, 0] >= np.maximum(y, other)).all()
