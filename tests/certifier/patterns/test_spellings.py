@@ -50,13 +50,18 @@ def space_to_depth(x: Tensor) -> Tensor:
     return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c * 4, h // 2, w // 2)
 
 
+def turned(x: Tensor) -> Tensor:
+    """The same entries in another order, so that what was before is no head that may be cut off."""
+    return torch.cat([x[:, 3:], x[:, :3]], dim=1)
+
+
 def softmax(x: Tensor) -> Tensor:
     power = torch.exp(x - x.max(1, keepdim=True)[0])
-    return power / power.sum(1, keepdim=True) * 1.0
+    return power / power.sum(1, keepdim=True)
 
 
 def log_softmax(x: Tensor) -> Tensor:
-    return (x - torch.logsumexp(x, 1, keepdim=True)) * 1.0
+    return x - torch.logsumexp(x, 1, keepdim=True)
 
 
 def root_of_pool(x: Tensor) -> Tensor:
@@ -104,8 +109,8 @@ CASES: dict[str, Case] = {
     "channel shuffle": (shuffle, IMAGE, 1.0),
     "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), IMAGE, 1.0),
     "space to depth": (space_to_depth, IMAGE, 1.0),
-    "softmax": (softmax, ROW, 0.5),
-    "log softmax": (log_softmax, ROW, np.sqrt(6)),
+    "softmax": (lambda x: turned(softmax(x)), ROW, 0.5),
+    "log softmax": (lambda x: turned(log_softmax(x)), ROW, np.sqrt(6)),
     "Lp pooling": (lambda x: F.lp_pool2d(x, 2.0, 2), IMAGE, 1.0),
     "root of pooling": (root_of_pool, IMAGE, 1.0),
     "norm": (lambda x: x.norm(dim=1), IMAGE, 1.0),
