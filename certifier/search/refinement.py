@@ -32,7 +32,7 @@ NEAR = 0.1
 """or when this share of a margin is left, or lacking, at a radius between two others."""
 FINE_ROUNDS, INNER_STEPS = 2, 2
 """Analyses with slopes that are optimised, and the steps of each descent for inner values."""
-FINE, FINER = 0.97, 0.99
+FINE, FINER = 0.95, 0.99
 """Rows whose radius is a larger share of where it should end need no further analysis; where `MANY` values are
 undecided, analyses have no slopes to optimise, and one more of them, so that little else is lost."""
 PILOTS = 3
@@ -42,7 +42,7 @@ POWER = 2.5
 """Of the radius, with which what is lost of a margin grows, until two radii tell."""
 POWERS, STRIDES, TINIEST_LOSS = (1.0, 20.0), (0.4, 2.5), 1e-9
 """Bounds of that power, of how far a radius may change in one step, and of what is lost."""
-FIRST_STEPS, SLOPE_STEPS = 2, 6
+FIRST_STEPS, SLOPE_STEPS = 2, 4
 """Of descents for the goals, in the first analyses and in those with optimised slopes."""
 DECIDING = 0.2
 """Goals whose distance exceeds the least by no more than this share of the radius get slopes of their own."""
