@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from certifier.portable.writing import ASSUMPTIONS
+from tests.faults.__main__ import FAULTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("certifier", "service")
@@ -241,3 +242,11 @@ def test_a_certificate_names_assumptions_that_exist() -> None:
     for assumption in ASSUMPTIONS:
         number, _, statement = assumption.partition(": ")
         assert f"## {number}. {statement[0].upper()}{statement[1:]}\n" in text
+
+
+def test_every_seeded_fault_has_its_place():
+    """A fault whose line has moved would be seeded nowhere, and its tests would seem to be checked."""
+    stale = [fault.name for fault in FAULTS if fault.old not in (PROJECT / fault.file).read_text()]
+    tests = {test.partition("::")[0] for fault in FAULTS for test in fault.tests}
+    assert not stale
+    assert not [test for test in tests if not (PROJECT / test).exists()]

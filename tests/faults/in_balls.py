@@ -13,8 +13,8 @@ FAULTS = (
     Fault(
         name="a line above a straight function has the intercept of one below",
         file=HOME + "relaxations.py",
-        old="above = -np.min(_straight(-values, -upper_slope * points), axis=0)",
-        new="above = np.min(_straight(values, upper_slope * points), axis=0)",
+        old="above = -np.min(straight_floor(-values, -upper_slope * points), axis=0)",
+        new="above = np.min(straight_floor(values, upper_slope * points), axis=0)",
         tests=LINES,
     ),
     Fault(
