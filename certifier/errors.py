@@ -111,7 +111,7 @@ class InvalidInput(CertifierError):
 
 
 class SelfTestFailed(CertifierError):
-    """One of the three self-tests failed, so nothing is certified; `check` names it."""
+    """One of the four self-tests failed, so nothing is certified; `check` names it."""
 
     code = "self_test_failed"
 

@@ -1,10 +1,12 @@
-"""The three self-tests of an upload; whichever fails, nothing is certified.
+"""The four self-tests of an upload; whichever fails, nothing is certified.
 
 1. engine agrees: the served engine and the bounded network differ by no more than the computed rounding bound, at the
    outputs and, so that depth hides nothing, at every single step from what the engine computed before it.
 2. lower below upper: no stretch that was really observed exceeds the proved constant.
 3. attack flips nothing: gradient attacks inside the certified radii of probe inputs change no class, neither of the
    exact network nor of the execution that serves.
+4. sums are classical: the engine's linear layers are sums of the products that define them (A3), at the network's own
+   shapes.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
 from certifier.executions import Execution
 from certifier.flow import Network
+from certifier.kernels import look_at_kernels
 from certifier.network import observable_model
 from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains, enclose, steps
@@ -64,7 +67,7 @@ def probes_for(network: Network, engine: Engine, box: Box, *, seed: int) -> Floa
 
 
 def run_self_test(subject: Subject, probes: Floats) -> SelfTest:
-    """All three tests on `probes` [B, input_size], which the engine's input type must represent exactly.
+    """All four tests, with `probes` [B, input_size], which the engine's input type must represent exactly.
 
     Raises: SelfTestFailed, naming the test.
     """
@@ -72,6 +75,7 @@ def run_self_test(subject: Subject, probes: Floats) -> SelfTest:
         _engine_agrees(subject, probes),
         _lower_below_upper(subject),
         _attack_flips_nothing(subject, probes),
+        _sums_are_classical(subject),
     ]
     for check in checks:
         if not check.passed:
@@ -218,6 +222,15 @@ def _attack_flips_nothing(subject: Subject, probes: Floats) -> SelfTestCheck:
         passed=True,
         detail=f"{tries} gradient attacks inside {int(attacked.sum())} certified radii flipped nothing",
     )
+
+
+def _sums_are_classical(subject: Subject) -> SelfTestCheck:
+    name = "sums are classical"
+    if subject.is_evaluated:
+        return SelfTestCheck(name=name, passed=True, detail="answers are the float64 evaluation's, not the engine's")
+    finding = look_at_kernels(subject.network, seed=0)
+    detail = f"{finding.looked_at} kinds of linear layers give back, bit for bit, the inputs that 0 and 1 select"
+    return SelfTestCheck(name=name, passed=finding.failed is None, detail=finding.failed or detail)
 
 
 def _attack_on_execution(subject: Subject, probes: Floats) -> str | None:

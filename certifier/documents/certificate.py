@@ -105,13 +105,13 @@ class EngineDescription(Document):
 class SelfTestCheck(Document):
     """One self-test and what it saw."""
 
-    name: Literal["engine agrees", "lower below upper", "attack flips nothing"]
+    name: Literal["engine agrees", "lower below upper", "attack flips nothing", "sums are classical"]
     passed: bool
     detail: str
 
 
 class SelfTest(Document):
-    """The three self-tests of an upload; a certificate exists only if all passed."""
+    """The four self-tests of an upload; a certificate exists only if all passed."""
 
     passed: bool
     checks: list[SelfTestCheck]

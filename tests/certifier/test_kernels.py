@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from certifier import kernels
 from certifier.engine import Engine
+from certifier.errors import SelfTestFailed
+from certifier.flow import Network
+from certifier.kernels import look_at_kernels
 from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.reading.onnx import read_onnx
 from certifier.terms import Affine
-from tests.building import Model
+from tests.building import Model, certify_model
 
 
 def _served(model: Model, row: np.ndarray) -> tuple[Affine, np.ndarray]:
@@ -50,3 +54,72 @@ def test_products_are_not_rounded_to_a_narrower_type(operator):
         model.then("Conv", np.eye(16).reshape(16, 16, 1, 1))
         row = np.full(16 * 36, fine)
     assert np.array_equal(_served(model, row)[1], row)
+
+
+def _convolutional() -> Network:
+    generator = np.random.default_rng(5)
+    model = Model(8, 10, 10)
+    model.then("Conv", generator.standard_normal((8, 2, 3, 3)), generator.standard_normal(8), pads=[1] * 4, group=4)
+    model.then("Relu")
+    model.then("ConvTranspose", generator.standard_normal((8, 3, 2, 2)), strides=[2, 2], group=2)
+    model.then("Conv", generator.standard_normal((8, 6, 3, 3)), dilations=[2, 2], strides=[2, 1])
+    model.then("Flatten")
+    model.then("Gemm", generator.standard_normal((8 * 8 * 16, 12)), generator.standard_normal(12), alpha=0.3)
+    model.then("Gemm", generator.standard_normal((7, 12)), generator.standard_normal(7), transB=1)
+    model.add("MatMul", model.output, generator.standard_normal((7, 5)))
+    return build_network(read_onnx(model.data(), limits=Limits()), limits=Limits(), cut_head=False)
+
+
+def test_the_installed_engine_has_classical_kernels_at_every_shape_of_a_network():
+    found = look_at_kernels(_convolutional(), seed=1)
+    assert found.failed is None and found.looked_at == 6
+
+
+def test_large_layers_are_looked_at_in_part():
+    model = Model(40_000)
+    model.then("Gemm", np.zeros((40_000, 64)))
+    network = build_network(read_onnx(model.data(), limits=Limits()), limits=Limits(), cut_head=False)
+    found = look_at_kernels(network, seed=0)
+    assert found.failed is None and found.looked_at == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_of_every_layer_select_one_input_per_output(seed):
+    """Else a kernel could lose bits that nobody looks at: every answer is an input or what lies between strides."""
+    for node, graph in kernels.selecting_layers(_convolutional(), np.random.default_rng(seed)):
+        layer = build_network(graph, limits=Limits(), cut_head=False)
+        row = np.random.default_rng(seed).standard_normal((1, layer.input_size))
+        answers = layer.evaluate(row)
+        assert set(answers.ravel()) <= {0.0, *row.ravel()}, node
+        assert np.mean(answers != 0) > (0.1 if node.operator == "ConvTranspose" else 0.7), node
+
+
+class Narrow(Engine):
+    """Reduced-precision units: factors lose their last eight bits."""
+
+    def run(self, rows):
+        bits = rows.astype(np.float32).view(np.int32) & np.int32(-256)
+        return super().run(bits.view(np.float32).astype(np.float64))
+
+
+class Mixing(Engine):
+    """Like Winograd's or Strassen's: neighbours are added, and taken away again behind the products."""
+
+    def run(self, rows):
+        mixed = (rows + np.roll(rows, 1)).astype(np.float32).astype(np.float64)
+        return super().run((mixed - np.roll(rows, 1)).astype(np.float32).astype(np.float64))
+
+
+@pytest.mark.parametrize("engine", [Narrow, Mixing])
+def test_an_engine_with_other_kernels_is_found_out(monkeypatch, engine):
+    monkeypatch.setattr(kernels, "Engine", engine)
+    found = look_at_kernels(_convolutional(), seed=1)
+    assert found.failed is not None and "no classical sum" in found.failed and "Conv" in found.failed
+
+
+def test_nothing_is_certified_on_an_engine_with_other_kernels(monkeypatch):
+    monkeypatch.setattr(kernels, "Engine", Narrow)
+    model = Model(6)
+    model.linear(np.eye(6)[:4])
+    with pytest.raises(SelfTestFailed, match="sums are classical"):
+        certify_model(model)
