@@ -204,7 +204,8 @@ class _Form:
     def _headers_finished(self) -> None:
         self._part = self._disposition.get(b"name", b"").decode("utf-8", "replace")
         if self._part not in (*self._files, *FIELDS):
-            raise InvalidRequest([(self._part or "form", "is no field of this form")])
+            known = ", ".join((*self._files, *FIELDS))
+            raise InvalidRequest([(self._part or "form", f"is no field of this form, which takes {known}")])
         if self._part in self._seen:
             raise InvalidRequest([(self._part, "is given twice")])
         self._seen.add(self._part)

@@ -159,6 +159,15 @@ def refused_settings(settings: Settings) -> Iterator[Settings]:
     assert files_below(settings.data_dir / "blobs") == []
 
 
+def test_an_unknown_field_is_told_which_ones_there_are(settings: Settings) -> None:
+    async def scenario() -> None:
+        async with running(settings) as client:
+            answer = await client.post("/certify", **form(("model", MODEL)))
+            assert "file" in answer.json()["detail"] and "options" in answer.json()["detail"]
+
+    asyncio.run(scenario())
+
+
 def test_refusals(refused_settings: Settings) -> None:
     async def scenario() -> None:
         async with running(refused_settings) as client:

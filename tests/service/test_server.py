@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -149,6 +150,15 @@ def test_a_second_server_on_the_same_data_does_not_start(start_server: Start) ->
     assert second.returncode != 0
     assert b"another server uses" in second.stdout + second.stderr
     assert server.client.get("/health/ready").status_code == 200
+
+
+def test_arguments_that_nobody_reads_are_refused(tmp_path: Path) -> None:
+    environment = os.environ | {"LIPCERT_DATA_DIR": str(tmp_path / "data"), "LIPCERT_PORT": "0"}
+    started = subprocess.run(
+        [sys.executable, "-m", "service", "serve"], env=environment, cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert started.returncode != 0 and b"lipcert serve --help" in started.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_logs_are_json_without_the_content_of_requests(start_server: Start) -> None:
