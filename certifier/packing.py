@@ -16,7 +16,7 @@ from certifier.proof.execution import Gain, Gains
 
 Arrays = Mapping[str, NDArray]
 
-DRIFT_LAYOUT = 3
+DRIFT_LAYOUT = 4
 """Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
 
 

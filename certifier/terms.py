@@ -108,7 +108,9 @@ class Affine(Term):
     `arrangement` tells how the parts lie: "sum" anywhere, "stack" in disjoint rows, with the offset in yet others.
     `offset_magnitude` bounds entrywise what the engine adds up to form b; `roundings` counts the roundings an entry
     may suffer beyond the products of its fan-in.  `swelling` is how many times Σ |A_i||u_i| + |b| the engine's sum may
-    come to on the way: more than 1 where weights are divided out last, as a mean's are.
+    come to on the way: more than 1 where weights are divided out last, as a mean's are.  `amplification` is how many
+    times what is flushed to zero on the way may be multiplied afterwards: more than 1 where a factor comes last, as
+    Gemm's alpha does.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Affine(Term):
     arrangement: Literal["sum", "stack"]
     roundings: int
     swelling: float
+    amplification: float
 
     def evaluate(self, *values: Array) -> Array:
         total = self.operators[0].forward(values[0])
@@ -161,6 +164,10 @@ class Affine(Term):
         """How many roundings anything may suffer that is summed here."""
         return max(operator.fan_in for operator in self.operators) + self.roundings + len(self.operators)
 
+    def flushed(self, at: Precision) -> float:
+        """What all that underflows here may come to, per entry."""
+        return 2 * self.count * self.amplification * at.tiny
+
     def magnitudes(self, values: Sequence[Array], radii: Sequence[Array]) -> Array:
         """sum_i |A_i| |x_i| + |b|, entrywise, for all x_i within `radii` of `values`: what sums here may come to."""
         size = np.zeros((len(values[0]), math.prod(self.shape)))
@@ -178,7 +185,27 @@ class Affine(Term):
         if self.count * at.unit >= 0.25:
             # The error analysis of a sum needs few enough summands for the precision.
             return np.full_like(magnitudes, np.inf)
-        return gamma_upper(self.count, at.unit) * magnitudes + 2 * self.count * at.tiny
+        return gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blurred(Affine):
+    """y = A x + b, where the engine computes A itself: its own lies within the sum of `errors` of A, entrywise.
+
+    Weights of an interpolation come of rounded coordinates, and those of a batch normalisation may underflow.
+    """
+
+    errors: tuple[Operator, ...]
+
+    @property
+    def blurs(self) -> tuple[Operator, ...]:
+        return self.errors
+
+    def rounding_of(self, magnitudes: Array, values: Sequence[Array], radii: Sequence[Array], at: Precision) -> Array:
+        """That of A, plus E (|x| + radius), enlarged for the rounding of the products with E."""
+        reach = abs(values[0]) + radii[0]
+        moved_by = sum(error.forward(reach) for error in self.errors)
+        return super().rounding_of(magnitudes, values, radii, at) + BLURRING * moved_by
 
 
 DERIVATIVE_ROOM = 2.0**-36

@@ -122,4 +122,5 @@ def _linear(term: Contraction, groups: _Groups, parts: dict[str, Floats], output
         arrangement="sum",
         roundings=0,
         swelling=1.0,
+        amplification=1.0,
     )

@@ -61,5 +61,6 @@ def _split(term: Activation, remainder: str) -> list[Term]:
             arrangement="sum",
             roundings=0,
             swelling=1.0,
+            amplification=1.0,
         ),
     ]

@@ -219,4 +219,5 @@ def _linear(root: Term, source: str, output: str, operator: Operator, offset: Ar
         # Of γ/√v, of two products, of β less one of them, and of the sum.
         roundings=0 if operator.fan_in == 0 and offset is None else 8,
         swelling=1.0,
+        amplification=1.0,
     )

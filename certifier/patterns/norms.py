@@ -110,5 +110,6 @@ def _stacked(root: Term, by_operand: dict[str, list[Operator]], trace: Trace) ->
         arrangement="stack",
         roundings=0,
         swelling=1.0,
+        amplification=1.0,
     )
     return stack.output, Sum(whole), [stack]

@@ -32,6 +32,7 @@ def match(root: Node, around: Surroundings) -> Affine | None:
             arrangement="sum",
             roundings=0,
             swelling=1.0,
+            amplification=1.0,
         )
     return None
 

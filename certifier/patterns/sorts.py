@@ -112,4 +112,5 @@ def _moving(term: Term, source: str, output: str, read: np.ndarray, *, columns: 
         arrangement="sum",
         roundings=0,
         swelling=1.0,
+        amplification=1.0,
     )

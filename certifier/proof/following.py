@@ -232,7 +232,7 @@ class Following:
         at = self._precisions[term.dtype]
         if term.count * at.unit >= 0.25:
             raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
-        return gamma_upper(term.count, at.unit), 2.0 * term.count * at.tiny
+        return gamma_upper(term.count, at.unit), up(term.flushed(at))
 
 
 def _measured(network: Network) -> tuple[str, ...]:

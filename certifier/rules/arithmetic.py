@@ -136,6 +136,7 @@ def _extreme(site: Site, *, largest: bool) -> tuple[Term, ...]:
             arrangement="stack",
             roundings=0,
             swelling=1.0,
+            amplification=1.0,
         )
         function = EntrywiseExtreme(name="largest" if largest else "smallest", count=len(live), largest=largest)
         chosen = contraction(site, function, shape=shape, source=stacked.output, output=source, index=live[0])
@@ -186,6 +187,7 @@ def _combination(site: Site, coefficients: Sequence[float], *, weight_error: flo
         arrangement="sum",
         roundings=0 if moves_only else roundings,
         swelling=1.0,
+        amplification=1.0,
     )
 
 

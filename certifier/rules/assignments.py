@@ -131,4 +131,5 @@ def _combined(
         arrangement=arrangement,
         roundings=roundings,
         swelling=1.0,
+        amplification=1.0,
     )

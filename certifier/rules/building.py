@@ -46,6 +46,7 @@ def linear(
         arrangement="sum",
         roundings=0 if operator.fan_in == 0 else 2,
         swelling=1.0,
+        amplification=1.0,
     )
 
 
@@ -86,6 +87,7 @@ def affine(
         arrangement="sum",
         roundings=roundings,
         swelling=1.0,
+        amplification=1.0,
     )
 
 

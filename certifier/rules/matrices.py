@@ -51,11 +51,11 @@ def gemm(site: Site) -> tuple[Term, ...]:
         turned = np.arange(size_of(live)).reshape(live[::-1]).T
         operator = Composed([Rearrange(turned.reshape(-1), columns=size_of(live)), operator])
     # The engine multiplies sums of A' B' by alpha.
-    swelling = max(1.0, abs(1.0 / alpha)) if alpha else math.inf
+    late = {"swelling": max(1.0, abs(1.0 / alpha)) if alpha else math.inf, "amplification": max(1.0, abs(alpha))}
     if not site.has(2):
-        return (replace(linear(site, operator, shape=shape, index=index), swelling=swelling),)
+        return (replace(linear(site, operator, shape=shape, index=index), **late),)
     offset = beta * site.weights(2, "the bias C")
-    return (replace(affine(site, operator, offset, shape=shape, roundings=4, index=index), swelling=swelling),)
+    return (replace(affine(site, operator, offset, shape=shape, roundings=4, index=index), **late),)
 
 
 def _scaled(site: Site, alpha: float, matrix: NDArray[np.float64]) -> NDArray[np.float64]:

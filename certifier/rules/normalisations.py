@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 
 from certifier.operators import Diagonal
 from certifier.rules.building import Floats, affine, contraction, size_of
 from certifier.rules.registry import Site, rule
-from certifier.terms import Term
+from certifier.terms import PRECISIONS, Blurred, Term
 from certifier.vector_functions.normalising import Normalisation
 from certifier.vector_functions.softmaxes import LogSoftmax, Softmax
 
@@ -38,7 +40,11 @@ def batch_normalisation(site: Site) -> tuple[Term, ...]:
 
 
 def _by_stored_statistics(site: Site) -> tuple[Term, ...]:
-    """The linear map and offset; four float64 roundings per derived weight, ten of the engine's per entry."""
+    """The linear map and offset; four float64 roundings per derived weight, ten of the engine's per entry.
+
+    The engine computes the derived weights itself, so that one may be flushed to zero; and it may centre first and
+    scale then, so that what is flushed is multiplied by scale, inverse deviation or both.
+    """
     _demand_single_output(site, "running statistics are those of training")
     site.live(0)
     shape = site.shape(0)
@@ -57,6 +63,8 @@ def _by_stored_statistics(site: Site) -> tuple[Term, ...]:
         raise site.refuse("the scale over the standard deviation is not finite")
     if np.any((scale != 0) & (abs(factor) < np.finfo(np.float64).tiny)):
         raise site.refuse("the scale over the standard deviation underflows")
+    at = PRECISIONS[site.dtype]
+    flushed = np.where((factor != 0) & (abs(factor) < 2 * at.tiny), at.tiny, 0.0)
     operator = Diagonal(_per_channel(factor, shape).reshape(-1), weight_error=4 * 2.0**-53)
     term = affine(
         site,
@@ -64,9 +72,15 @@ def _by_stored_statistics(site: Site) -> tuple[Term, ...]:
         _per_channel(offset, shape),
         shape=shape,
         roundings=10,
-        offset_magnitude=_per_channel(magnitude, shape),
+        # At least one rounding of this is what the offset loses with a flushed weight.
+        offset_magnitude=_per_channel(magnitude + abs(mean) * flushed / at.unit, shape),
     )
-    return (term,)
+    steepest = max(1.0, *(float(np.max(abs(each))) for each in (scale, 1 / np.sqrt(shifted), factor)))
+    term = replace(term, amplification=steepest * (1 + 2.0**-50))
+    if not flushed.any():
+        return (term,)
+    errors = (Diagonal(_per_channel(flushed, shape).reshape(-1), weight_error=0.0),)
+    return (Blurred(**{each.name: getattr(term, each.name) for each in fields(term)}, errors=errors),)
 
 
 @rule("LayerNormalization", since=(17,), attributes=("axis", "epsilon", "stash_type"))

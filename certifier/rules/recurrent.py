@@ -156,6 +156,7 @@ def _stacked(site: Site, targets: list[tuple[str, np.ndarray]], output: str, sha
         arrangement="stack",
         roundings=0,
         swelling=1.0,
+        amplification=1.0,
     )
 
 

@@ -62,6 +62,7 @@ class Cell:
                 arrangement="sum",
                 roundings=_ROUNDINGS,
                 swelling=1.0,
+                amplification=1.0,
             )
         )
 

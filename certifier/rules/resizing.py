@@ -7,20 +7,19 @@ another pixel, nearest is refused; for linear interpolation they are a part of t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from scipy import sparse
 
-from certifier.operators import Identity, Kronecker, Operator, compose
+from certifier.operators import Identity, Kronecker, compose
 from certifier.rules.building import linear, size_of
 from certifier.rules.geometry import demand_elements
 from certifier.rules.movements import integers_of, moved, places
 from certifier.rules.reductions import normalised_axes
 from certifier.rules.registry import Site, rule
-from certifier.terms import BLURRING, Affine, Array, Precision, Term
+from certifier.terms import Blurred, Term
 
 _COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -203,26 +202,6 @@ def _pixel(site: Site, coordinate: Fraction, nearest: str, stretch: Stretch) -> 
     return min(max(pixel, 0), stretch.size - 1)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Interpolated(Affine):
-    """y = A x, where the engine's own A lies within the sum of `coordinate_errors` of it, entrywise.
-
-    A weight is max(0, 1 - |coordinate - pixel|), so it moves no more than its coordinate does.
-    """
-
-    coordinate_errors: tuple[Operator, ...]
-
-    @property
-    def blurs(self) -> tuple[Operator, ...]:
-        return self.coordinate_errors
-
-    def rounding_of(self, magnitudes: Array, values: Sequence[Array], radii: Sequence[Array], at: Precision) -> Array:
-        """That of A, plus E (|x| + radius), enlarged for the rounding of the products with E."""
-        reach = abs(values[0]) + radii[0]
-        moved_by = sum(error.forward(reach) for error in self.coordinate_errors)
-        return super().rounding_of(magnitudes, values, radii, at) + BLURRING * moved_by
-
-
 def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str) -> Term:
     """One sparse map per stretched axis, and the telescoped errors of their coordinates.
 
@@ -245,7 +224,7 @@ def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str)
     if not maps:
         return linear(site, operator, shape=tuple(shape))
     telescoped = tuple(compose([*maps[:i], errors[i], *wider[i + 1 :]]) for i in range(len(maps)))
-    return Interpolated(
+    return Blurred(
         name=site.node.name,
         operator=site.node.operator,
         sources=(site.live(0),),
@@ -259,7 +238,8 @@ def _interpolation(site: Site, stretches: tuple[Stretch, ...], coordinates: str)
         # The engine multiplies the weights of all axes first, one rounding each.
         roundings=2 + 4 * len(maps),
         swelling=1.0,
-        coordinate_errors=telescoped,
+        amplification=1.0,
+        errors=telescoped,
     )
 
 

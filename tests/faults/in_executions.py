@@ -13,6 +13,41 @@ RUNS = "tests/certifier/test_runs.py"
 
 FAULTS = (
     Fault(
+        name="alpha leaves what underflowed as it is",
+        file="certifier/rules/matrices.py",
+        old='"amplification": max(1.0, abs(alpha))',
+        new='"amplification": 1.0',
+        tests=("tests/certifier/proof/test_drifts_of_underflow.py",),
+    ),
+    Fault(
+        name="scales of a batch normalisation never underflow",
+        file="certifier/rules/normalisations.py",
+        old="(abs(factor) < 2 * at.tiny)",
+        new="(abs(factor) < 0)",
+        tests=("tests/certifier/proof/test_drifts_of_underflow.py",),
+    ),
+    Fault(
+        name="a mean times a flushed scale is nothing",
+        file="certifier/rules/normalisations.py",
+        old="magnitude + abs(mean) * flushed / at.unit",
+        new="magnitude",
+        tests=("tests/certifier/proof/test_drifts_of_underflow.py",),
+    ),
+    Fault(
+        name="a batch normalisation enlarges nothing that was flushed",
+        file="certifier/rules/normalisations.py",
+        old="amplification=steepest * (1 + 2.0**-50)",
+        new="amplification=1.0",
+        tests=("tests/certifier/proof/test_drifts_of_underflow.py",),
+    ),
+    Fault(
+        name="gamma enlarges nothing that was flushed",
+        file="certifier/elementwise/rectifiers.py",
+        old=" + 0.5 * abs(gamma),",
+        new=",",
+        tests=("tests/certifier/proof/test_drifts_of_underflow.py",),
+    ),
+    Fault(
         name="kernels may lose a few bits",
         file="certifier/kernels.py",
         old="wrong = np.flatnonzero(engine.run(row)[0] != layer.evaluate(row)[0])",

@@ -177,7 +177,7 @@ FAULTS = (
     Fault(
         name="own rounding is left out of the enclosure",
         file="certifier/terms.py",
-        old="return gamma_upper(self.count, at.unit) * magnitudes + 2 * self.count * at.tiny",
+        old="return gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)",
         new="return 0.0 * magnitudes",
         tests=(EXECUTION,),
     ),

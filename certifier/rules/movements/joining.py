@@ -53,6 +53,7 @@ def concat(site: Site) -> tuple[Term, ...]:
             arrangement="stack",
             roundings=0,
             swelling=1.0,
+            amplification=1.0,
         ),
     )
 

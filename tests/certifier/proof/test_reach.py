@@ -201,6 +201,7 @@ def test_groups_of_a_sum_add_up():
         arrangement="sum",
         roundings=1,
         swelling=1.0,
+        amplification=1.0,
     )
     source = grouped(1.0, 0.5)
     reach = reach_of(term, [source, source], norm_of)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from certifier.errors import UnsupportedNode
-from certifier.rules.resizing import Interpolated, Stretch
-from certifier.terms import PRECISIONS, Affine
+from certifier.rules.resizing import Stretch
+from certifier.terms import PRECISIONS, Affine, Blurred
 from tests.certifier.rules.oracle import Case, case, check
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
@@ -135,7 +135,7 @@ def test_the_stray_covers_coordinates_in_single_precision_for_every_type_of_data
         19, x, sizes=(1, 1, 1, 139), attributes={"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     )
     (term,) = given.terms()
-    assert isinstance(term, Interpolated)
+    assert isinstance(term, Blurred)
     flat = x.reshape(1, -1).astype(np.float64)
     out = term.evaluate(flat)
     scale = np.float32(139) / np.float32(61)
