@@ -70,7 +70,10 @@ AT_THRESHOLD = "the logit is at the threshold"
 TIED = "the two largest logits are tied"
 WITHIN_ROUNDING = "the margin is within the rounding error of computing it"
 WITHIN_DRIFT = "the margin is within the rounding error of the engine"
-NO_ROOM = "a number inside of the engine could overflow, or a normalisation lose to rounding what it keeps"
+NO_ROOM = (
+    "inside of the engine a number could overflow, a normalisation lose to rounding what it keeps, "
+    "or rounding lead out of a range on which a constant holds"
+)
 TOO_SMALL = "the margin is too small for a positive radius"
 
 

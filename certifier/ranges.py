@@ -102,11 +102,11 @@ def _resolved(term: Term, sources: list[Reach], box: Box) -> Term | UnsupportedN
         reason = ATTENTION if isinstance(term.form, MatrixForm) else PRODUCT
         return _refusal(term, f"{reason}, and no bound is known for {unbounded}", box)
     if isinstance(term, Activation) and isinstance(term.function, Steep):
-        reach, function = sources[0], term.function
-        lower, upper = function.slopes_on(reach.lower, reach.upper)
-        if np.isfinite(lower).all() and np.isfinite(upper).all():
-            return replace(term, function=replace(function, slope_lower=lower, slope_upper=upper))
-        worst = int(np.argmax(~(np.isfinite(lower) & np.isfinite(upper))))
+        reach, function = sources[0], term.function.inside(sources[0].lower, sources[0].upper)
+        finite = np.isfinite(function.steepest)
+        if finite.all():
+            return replace(term, function=function)
+        worst = int(np.argmin(finite))
         return _refusal(
             term,
             f"{term.operator} has a bounded slope only on {function.smooth_on}, and its input {term.sources[0]!r} "

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.proof.rounding import add_upper
 from certifier.terms import Elementwise
 
 Array = NDArray[Any]
@@ -24,17 +25,24 @@ ROOM = 2.0**-44
 TINY = 2.0**-900
 LARGEST_POWER = 64
 """Powers beyond this are left out: their evaluation would need a wider room."""
+GROWTH = 2.0
+"""How much steeper a function may be where it is held: the steeper, the further what it reads may drift."""
+HALVINGS = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Steep(Elementwise):
-    """A function without a global slope bound; `smooth_on` says in words where it has one."""
+    """A function without a global slope bound; `smooth_on` says in words where it has one.
+
+    `within` are the ends of the arguments, entry by entry, for which its slopes hold; None before they are known.
+    """
 
     ends: Callable[[Array, Array], tuple[Ends, Ends]]
     """(slopes, values) at lower and upper ends, unordered and as computed; NaN where the function is not smooth."""
     smooth_on: str
     exponent: float | None
     """p where the function is x^p: 2, ½ for the root, -1 for the inverse; None for others."""
+    within: Ends | None
 
     def slopes_on(self, lower: Array, upper: Array) -> Ends:
         return _hull(self.ends, lower, upper, 0)
@@ -42,6 +50,29 @@ class Steep(Elementwise):
     def range_on(self, lower: Array, upper: Array) -> Ends:
         low, high = _hull(self.ends, lower, upper, 1)
         return np.maximum(low, self.image[0]), np.minimum(high, self.image[1])
+
+    def inside(self, lower: Array, upper: Array) -> Steep:
+        """The function on these arguments, with its slopes there.  Shapes: both [n]."""
+        slopes = self.slopes_on(lower, upper)
+        return replace(self, slope_lower=slopes[0], slope_upper=slopes[1], within=(lower, upper))
+
+    def held(self) -> tuple[float, float] | None:
+        """(cap, K), cap > 0: no secant between arguments that are at most cap from those `within` is steeper than K.
+
+        K is little more than the steepest slope `within`; None where no such cap is found.
+        """
+        if self.within is None:
+            return None
+        lower, upper = self.within
+        wanted = GROWTH * float(np.max(self.steepest, initial=0.0))
+        cap = max(1.0, *(float(np.max(np.abs(end), initial=0.0)) for end in self.within))
+        for _ in range(HALVINGS):
+            slopes = self.slopes_on(-add_upper(-lower, cap), add_upper(upper, cap))
+            steepest = float(np.max(np.abs(slopes), initial=0.0))
+            if steepest <= wanted:
+                return cap, steepest
+            cap /= 2
+        return None
 
 
 def _hull(ends: Callable[[Array, Array], tuple[Ends, Ends]], lower: Array, upper: Array, which: int) -> Ends:
@@ -79,6 +110,7 @@ def _made(
         ends=ends,
         smooth_on=smooth_on,
         exponent=exponent,
+        within=None,
     )
 
 
@@ -131,7 +163,7 @@ def square_root() -> Steep:
             (np.sqrt(_positive(low)), np.sqrt(high)),
         ),
         smooth_on="intervals above zero",
-        ulps=2.0,
+        ulps=8.0,
         absolute_ulps=0.0,
         image=(0.0, math.inf),
         exponent=0.5,
@@ -151,7 +183,7 @@ def reciprocal() -> Steep:
         lambda x: -1 / np.square(x),
         ends,
         smooth_on="intervals that do not reach zero",
-        ulps=2.0,
+        ulps=8.0,
         absolute_ulps=0.0,
         image=(-math.inf, math.inf),
         exponent=-1.0,
@@ -196,7 +228,7 @@ def power(exponent: float) -> Steep:
         slope,
         ends,
         smooth_on="bounded intervals" if whole else "intervals above zero",
-        ulps=2.0 if exponent == 2 else 16.0 + 2 * abs(exponent),
+        ulps=8.0 if exponent == 2 else 16.0 + 2 * abs(exponent),
         absolute_ulps=0.0,
         image=(0.0, math.inf) if even or not whole else (-math.inf, math.inf),
         exponent=exponent,

@@ -31,6 +31,7 @@ from certifier.proof.drifts import LARGEST, Room
 from certifier.proof.execution import Gain, Gains
 from certifier.proof.forms import sum_of, times, total_of, up
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
+from certifier.steep import Steep
 from certifier.terms import BLURRING, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
 
 Floats = NDArray[np.float64]
@@ -127,25 +128,37 @@ class Following:
         gain = self._gains.get(term.output)
         if isinstance(term, Affine) and gain is not None:
             return self._after_affine(term, gain)
-        if gain is not None and isinstance(term, (Activation, Contraction)):
-            source = self._values[term.sources[0]]
-            drift = times(gain.sources[0], source.drift)
-            growth = float(mul_upper(gain.sources[0], source.growth))
-            # What the exact function gives at the executed source.
-            self._values[term.output] = _fresh(drift, growth)
-            reached = self.executed(term.output)
-            if not (isinstance(term, Activation) and _never_enlarges(term.function)):
-                self.peak = sum_of(self.peak, times(2.0 / LARGEST[term.dtype], reached))
-            if isinstance(term, Activation):
-                if not _is_exact(term.function):
-                    self.peak = sum_of(self.peak, times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
-                return _fresh(sum_of(drift, self._own_of_activation(term, reached)), growth)
-            return _fresh(sum_of(drift, self._own_of_contraction(term, reached)), growth)
+        if isinstance(term, Activation) and isinstance(term.function, Steep):
+            held = term.function.held()
+            if held is not None:
+                return self._after_steep(term, *held)
+        elif gain is not None and isinstance(term, (Activation, Contraction)):
+            return self._after_function(term, gain.sources[0], gain.sources[0])
         if isinstance(term, Bilinear) and term.factors is not None:
             return self._after_product(term, *term.factors)
         raise NoDrift(
             f"the rounding of {term.operator} (node {term.name!r}) has no bound that holds on a whole ball of inputs"
         )
+
+    def _after_steep(self, term: Activation, cap: float, held: float) -> _Value:
+        """Exact values at x' are in their range, and û stays within a cap of it, where no slope exceeds `held`."""
+        self.peak = sum_of(self.peak, times(up(1.0 / cap), self._values[term.sources[0]].drift))
+        return self._after_function(term, held, float(np.max(term.steepest, initial=0.0)))
+
+    def _after_function(self, term: Activation | Contraction, by_drift: float, by_moving: float) -> _Value:
+        """Constants for what is executed beside what is exact, and for exact values beside each other."""
+        source = self._values[term.sources[0]]
+        drift, growth = times(by_drift, source.drift), float(mul_upper(by_moving, source.growth))
+        # What the exact function gives at the executed source.
+        self._values[term.output] = _fresh(drift, growth)
+        reached = self.executed(term.output)
+        if not (isinstance(term, Activation) and _never_enlarges(term.function)):
+            self.peak = sum_of(self.peak, times(2.0 / LARGEST[term.dtype], reached))
+        if isinstance(term, Contraction):
+            return _fresh(sum_of(drift, self._own_of_contraction(term, reached)), growth)
+        if not _is_exact(term.function):
+            self.peak = sum_of(self.peak, times(INNER / LARGEST[term.dtype], self.executed(term.sources[0])))
+        return _fresh(sum_of(drift, self._own_of_activation(term, reached)), growth)
 
     def _own_of_activation(self, term: Activation, reached: Floats) -> Floats:
         function, at = term.function, self._precisions[term.dtype]

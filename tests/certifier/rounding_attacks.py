@@ -17,6 +17,7 @@ from certifier.limits import Limits
 from certifier.network import build_network, served_model
 from certifier.reading.onnx import read_onnx
 from tests.building import Model
+from tests.certifier import hostile_functions
 
 Floats = np.ndarray
 SHARES = tuple(np.linspace(0.05, 0.95, 19))
@@ -123,6 +124,7 @@ def hostile_case(generator: np.random.Generator) -> tuple[Model, Floats]:
         _prevailing_mean,
         _tiny_epsilon,
         _gated,
+        *hostile_functions.KINDS,
     )
     return kinds[int(generator.integers(len(kinds)))](generator)
 

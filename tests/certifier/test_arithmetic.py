@@ -10,7 +10,7 @@ import pytest
 
 from certifier.certificates import NO_ROOM, WITHIN_DRIFT, decide, decide_binary
 from certifier.certification import CertifiedModel
-from certifier.documents import AskedArithmetic, Certificate, CertifyOptions, InputBox, Preprocessing
+from certifier.documents import AskedArithmetic, Certificate, CertifyOptions, Preprocessing
 from certifier.engine import describe_engine
 from certifier.errors import SelfTestFailed
 from certifier.prediction import OF_ANOTHER_BUILD, Predictor
@@ -92,19 +92,20 @@ def test_intervals_and_differences_hold_for_what_is_served():
 
 
 def test_where_no_bound_is_known_radii_are_zero_and_say_why():
+    """An epsilon that is no larger than what single precision flushes to zero."""
     model = Model(4)
-    model.then("Exp")
-    box = InputBox(lower=-2.0, upper=2.0)
-    certified = certify_model(model, options=_options("float32").model_copy(update={"input_box": box}))
+    model.then("LayerNormalization", np.ones(4), np.zeros(4), epsilon=2.0**-126)
+    certified = certify_model(model, options=_options("float32"))
     assert certified.certificate.arithmetic.name == "float32"
     reason = certified.certificate.arithmetic.because
-    assert reason is not None and "Exp" in reason and reason in certified.certificate.arithmetic.statement
-    (row,) = predictor_of(certified).predict(np.array([[1.0, 0.0, 0.0, 0.0]]), epsilon=0.1, preprocessing=None)
+    assert reason is not None and "LayerNorm" in reason and reason in certified.certificate.arithmetic.statement
+    x = np.array([[1.0, 0.0, 0.0, 0.0]])
+    (row,) = predictor_of(certified).predict(x, epsilon=0.1, preprocessing=None)
     assert (row.radius, row.because, row.output_bounds, row.certified) == (0.0, reason, None, False)
-    (comparison,) = predictor_of(certified).compare(np.ones((1, 4)), np.eye(4)[:1])
-    assert comparison.output_difference <= comparison.output_difference_bound < 100
-    exact = predictor_of(certify_model(model, options=_options("real").model_copy(update={"input_box": box})))
-    (row,) = exact.predict(np.array([[1.0, 0.0, 0.0, 0.0]]), epsilon=0.1, preprocessing=None)
+    (comparison,) = predictor_of(certified).compare(x, 2.0 * x)
+    assert comparison.output_difference <= comparison.output_difference_bound < 1e30
+    exact = predictor_of(certify_model(model, options=_options("real")))
+    (row,) = exact.predict(x, epsilon=0.1, preprocessing=None)
     assert row.radius and row.radius > 0 and row.because is None
 
 

@@ -8,7 +8,6 @@ LENGTHS = PROOF + "test_stray_lengths.py"
 STEPS = PROOF + "test_steps_of_executions.py"
 KERNELS = PROOF + "test_drifts_of_kernels.py"
 NORMALISATIONS = PROOF + "test_drifts_of_normalisations.py"
-PRODUCTS = PROOF + "test_drifts_of_products.py"
 RUNS = "tests/certifier/test_runs.py"
 
 FAULTS = (
@@ -277,33 +276,5 @@ FAULTS = (
         old=" and 8 * largest <= 0.25 / at.tiny",
         new="",
         tests=(NORMALISATIONS,),
-    ),
-    Fault(
-        name="the drift of a product's first factor is left out",
-        file="certifier/proof/following.py",
-        old="times(by_first, first.drift)",
-        new="times(0.0, first.drift)",
-        tests=(PRODUCTS,),
-    ),
-    Fault(
-        name="the drift of a product's second factor is left out",
-        file="certifier/proof/following.py",
-        old="times(held, second.drift)",
-        new="times(0.0, second.drift)",
-        tests=(PRODUCTS,),
-    ),
-    Fault(
-        name="the sums of a product are exact",
-        file="certifier/proof/following.py",
-        old="own = sum_of(times(gamma_upper(count, at.unit), size), flushed)",
-        new="own = flushed",
-        tests=(PRODUCTS,),
-    ),
-    Fault(
-        name="a factor may drift as far as it likes",
-        file="certifier/proof/following.py",
-        old="times(up(1.0 / cap), first.drift)",
-        new="times(0.0, first.drift)",
-        tests=(PRODUCTS,),
     ),
 )

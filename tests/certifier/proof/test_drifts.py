@@ -20,13 +20,12 @@ from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.operators import Composed, Convolution, Diagonal, Operator, Rearrange, Sum, dense
 from certifier.packing import pack_constants, unpack_drifts
-from certifier.products import Bilinear
 from certifier.proof.drifting import NoDrift, drifts
 from certifier.proof.drifts import Drifts, DriftsAt, execution_margin_error
 from certifier.proof.execution import Gains, Measured, enclose
 from certifier.proof.following import sum_per_rounding
 from certifier.proof.magnitudes import magnitude_norm_upper
-from certifier.ranges import with_ranges
+from certifier.ranges import needs_range, with_ranges
 from certifier.reading.onnx import read_onnx
 from certifier.search.attack import EXACT
 from certifier.search.hints import CarriedVectors
@@ -89,10 +88,10 @@ def _ball(generator: np.random.Generator, row: np.ndarray, radius: float) -> np.
 def hold(case: Case, rows: np.ndarray, generator: np.random.Generator, radii: tuple[float, ...]) -> None:
     """Outputs and differences of the engine stay within the drifts, all over balls of several radii around two rows.
 
-    Radii are cut to the room where a normalisation's room or a factor's drift limits it.
+    Radii are cut to the room where a normalisation's room or what depends on ranges limits it.
     """
     around = case.at(rows)
-    is_limited = bool(case.drifts.rooms) or any(isinstance(term, Bilinear) for term in case.network.terms)
+    is_limited = bool(case.drifts.rooms) or any(needs_range(term) for term in case.network.terms)
     for asked in radii:
         fixed, growth = around.outputs()
         whole, slope = around.whole()

@@ -20,8 +20,8 @@ HALF = 0.01
 """Half the width of the box around a case's input, on which functions of unbounded slope have a range."""
 NOT_SERVED = {"Cast", "Celu", "DepthToSpace", "SpaceToDepth"}
 """Their cases in single precision are of an operator set that the engine does not take, or of several rows."""
-MORE = """Asinh Atan Cos Expand GatherElements GroupNormalization GRU LSTM Mean RMSNormalization RNN ScatterElements
-    ScatterND Sin Sum Swish Tile Where""".split()
+MORE = """Asinh Atan Cos Exp Expand GatherElements GroupNormalization GRU Log LSTM Mean Pow Reciprocal RMSNormalization
+    RNN ScatterElements ScatterND Sin Sqrt Sum Swish Tile Where""".split()
 OPERATORS = [operator for operator in (*PROMISED, *MORE) if operator not in NOT_SERVED]
 
 

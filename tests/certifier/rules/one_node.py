@@ -99,14 +99,14 @@ class OneNode:
         feeds = {name: value.astype(np.float64) for name, value in values.items()}
         return np.asarray(ReferenceEvaluator(self.model(np.float64)).run(None, feeds)[0])  # pyright: ignore
 
-    def engine(self, values: Mapping[str, Array]) -> Array:
+    def engine(self, values: Mapping[str, Array], *, dtype: type = np.float32) -> Array:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(
-            self.model(np.float32).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            self.model(dtype).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return np.asarray(session.run(None, {name: value.astype(np.float32) for name, value in values.items()})[0])
+        return np.asarray(session.run(None, {name: value.astype(dtype) for name, value in values.items()})[0])
 
 
 def single(values: Array) -> Array:
