@@ -38,7 +38,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="measured magnitudes leave out the offset",
-        file="certifier/terms.py",
+        file="certifier/terms/affine.py",
         old="return size if self.offset_magnitude is None else size + self.offset_magnitude",
         new="return size",
         tests=(DRIFTS,),

@@ -26,7 +26,7 @@ FAULTS = (
     ),
     Fault(
         name="a derivative's turns between the ends are overlooked",
-        file="certifier/terms.py",
+        file="certifier/terms/elementwise.py",
         old="inside = (lower <= bend.at + bend.near)",
         new="inside = (lower > bend.at + bend.near)",
         tests=LINES,

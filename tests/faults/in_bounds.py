@@ -19,7 +19,7 @@ FAULTS = (
     ),
     Fault(
         name="the steepest slope forgets the lower end",
-        file="certifier/terms.py",
+        file="certifier/terms/elementwise.py",
         old="return np.maximum(np.abs(self.slope_lower), np.abs(self.slope_upper))",
         new="return np.asarray(self.slope_upper)",
         tests=(TRAPS,),

@@ -176,7 +176,7 @@ FAULTS = (
     ),
     Fault(
         name="own rounding is left out of the enclosure",
-        file="certifier/terms.py",
+        file="certifier/terms/affine.py",
         old="return gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)",
         new="return 0.0 * magnitudes",
         tests=(EXECUTION,),

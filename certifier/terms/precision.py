@@ -1,0 +1,26 @@
+"""How finely executions compute: unit roundoffs, and what they may flush to zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """The unit roundoff of an execution, and the largest magnitude that may be flushed to zero.
+
+    For an engine `unit` includes the float64 reference's own roundoff; underflow flushes to zero at worst (A2).
+    """
+
+    unit: float
+    tiny: float
+
+
+REFERENCE = Precision(unit=2.0**-53, tiny=2.0**-1022)
+"""The float64 reference against the exact network, which is the execution that rounds nothing."""
+PRECISIONS = {
+    "float64": Precision(unit=2.0**-52, tiny=2.0**-1022),
+    "float32": Precision(unit=2.0**-24 + 2.0**-52, tiny=2.0**-126),
+    "float16": Precision(unit=2.0**-11 + 2.0**-52, tiny=2.0**-14),
+    "bfloat16": Precision(unit=2.0**-8 + 2.0**-52, tiny=2.0**-126),
+}
