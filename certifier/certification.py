@@ -28,7 +28,7 @@ from certifier.documents import (
     TensorDescription,
 )
 from certifier.engine import Engine
-from certifier.errors import NotProved
+from certifier.executing import arithmetic_of, description_of, engine_of
 from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.ladder import Climb, Wish, climb
@@ -39,9 +39,6 @@ from certifier.packing import pack_constants
 from certifier.parts import InputParts
 from certifier.portable.writing import portable
 from certifier.progress import SEARCH_BEGINS, SEARCH_ENDS, Report, Telling
-from certifier.proof.drifting import NoDrift, drifts
-from certifier.proof.drifts import Drifts
-from certifier.proof.execution import Gains
 from certifier.ranges import with_ranges
 from certifier.search.attack import stretch_search
 from certifier.search.hints import CarriedVectors
@@ -144,7 +141,7 @@ def certify(
         constants = with_loose_pairs(constants, network.output_size)
     gains = bound.gains()
     execution = Execution.of(options.arithmetic, network)
-    drifting, because = _drifts(network, execution, gains, norms)
+    derived = execution.drifts(network, gains, norms, norms.magnitude_upper)
 
     telling.stage("searching from below", SEARCH_ENDS)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
@@ -161,7 +158,7 @@ def certify(
             engine=engine,
             decider=decider,
             gains=gains,
-            drifts=drifting,
+            drifts=derived.drifts,
             is_evaluated=execution.is_evaluated,
             box=box,
             lower=lower,
@@ -189,12 +186,12 @@ def certify(
         methods=_method_reports(climbed),
         pair_methods=_pair_methods(climbed, constants, task),
         layers=norms.reports(),
-        arithmetic=execution.document(because),
+        arithmetic=arithmetic_of(execution, derived.because),
         self_test=self_test,
         options=options,
         notes=[*proved_notes, *search_notes],
-        engine=execution.engine,
-        execution=execution.description(),
+        engine=engine_of(execution),
+        execution=description_of(execution),
         seconds=time.monotonic() - started,
     )
     needed = climbed.needed()
@@ -202,35 +199,21 @@ def certify(
         certificate,
         read,
         constants=constants,
+        execution=execution,
+        derived=derived,
         notes=proved_notes,
-        norms=functools.reduce(operator.or_, [dict(rung.norms) for rung in needed]),
+        # Drifts rest on norms of single terms too, which no method needs.
+        norms=functools.reduce(operator.or_, [dict(rung.norms) for rung in needed], norms.leaves()),
         witnesses={rung.method: rung.witness for rung in needed if rung.witness is not None},
     )
     telling.stage("done", 1.0)
     return CertifiedModel(
         certificate=certificate,
         served_model=served,
-        constants=pack_constants(constants, gains, drifting),
+        constants=pack_constants(constants, gains, derived.drifts),
         portable=document,
         state=norms.state(climbed.parameters),
     )
-
-
-def _drifts(network: Network, execution: Execution, gains: Gains, norms: Norms) -> tuple[Drifts | None, str | None]:
-    """How far the execution drifts from the exact network; or none, for the exact network itself or with a reason."""
-    if execution.precisions is None:
-        return None, None
-    try:
-        drifting = drifts(
-            network,
-            gains=gains,
-            precisions=execution.precisions,
-            magnitude_of=norms.magnitude_upper,
-            norm_of=lambda operator: norms.norm_upper(operator, "readout"),
-        )
-    except (NoDrift, NotProved) as error:
-        return None, str(error)
-    return drifting, None
 
 
 def _ending(budget: Budget, limits: Limits, *, is_shortened: bool) -> list[str]:

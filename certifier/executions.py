@@ -1,22 +1,44 @@
-"""Whose arithmetic a certificate speaks of: the engine's, float64's, or that of the real numbers."""
+"""Whose arithmetic a certificate speaks of: an engine's, float64's, or that of the real numbers; and what it drifts.
+
+No engine is asked here, so that verifying a certificate needs none; `certifier.executing` says which one serves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from certifier.documents import REAL_ARITHMETIC, Arithmetic, ArithmeticName, AskedArithmetic, EngineDescription
-from certifier.engine import describe_engine, engine_name
+from certifier.documents import REAL_ARITHMETIC, Arithmetic, ArithmeticName, AskedArithmetic
+from certifier.errors import NotProved
 from certifier.flow import Network
+from certifier.proof.drifting import NoDrift, drifts
+from certifier.proof.drifts import Drifts
+from certifier.proof.execution import Gains
+from certifier.proof.following import MagnitudeOf
+from certifier.proof.norms import ProvedNorms
 from certifier.terms import PRECISIONS, Precision
 
 COARSEST_FIRST: tuple[ArithmeticName, ...] = ("bfloat16", "float16", "float32", "float64")
-EXECUTED = (
-    "every radius, output interval and bound of an output difference holds for the answers that {engine} computes in "
-    "{name}, rounding errors included, in any order of its sums; the Lipschitz constants are those of the exact network"
+EVERY_EXECUTION = "executions in {name} that keep to the assumptions"
+EVERY_EVALUATION = "evaluations of the network in {name} that keep to the assumptions"
+NO_NORM = "the norm of a map that rounding passes through cannot be proved"
+REAL_ASSUMPTIONS = (
+    "A1: the checker's arithmetic is IEEE-754 double",
+    "A2: underflow at worst flushes a result to zero",
+    "A4: the float64 reference's functions err by a few units",
 )
+ENGINE_ASSUMPTIONS = (
+    "A3: the engine's linear layers are classical sums",
+    "A5: the engine's kernels keep to these allowances",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """The drifts of an execution, or why it has none; the exact network has neither."""
+
+    drifts: Drifts | None
+    because: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +66,45 @@ class Execution:
         return cls(name=coarsest, precisions=PRECISIONS, is_evaluated=False)
 
     @property
-    def engine(self) -> str:
-        """What computes the answers."""
-        return f"numpy {np.__version__}, float64 evaluation" if self.is_evaluated else engine_name()
+    def assumptions(self) -> tuple[str, ...]:
+        """Those of `docs/assumptions.md` that constants and drifts rest on."""
+        has_engine = self.precisions is not None and not self.is_evaluated
+        return tuple(sorted((*REAL_ASSUMPTIONS, *ENGINE_ASSUMPTIONS))) if has_engine else REAL_ASSUMPTIONS
 
-    def description(self) -> EngineDescription:
-        """What computes the answers in this process, in full."""
-        found = describe_engine()
-        return EngineDescription(name=self.engine, options={} if self.is_evaluated else found.options, cpu=found.cpu)
+    def drifts(self, network: Network, gains: Gains, norms: ProvedNorms, magnitude_of: MagnitudeOf) -> Derived:
+        """How far the execution drifts from the exact network.  Raises: NotFinished, where `norms` do."""
+        if self.precisions is None:
+            return Derived(drifts=None, because=None)
+        try:
+            found = drifts(
+                network,
+                gains=gains,
+                precisions=self.precisions,
+                magnitude_of=magnitude_of,
+                norm_of=lambda operator: norms.norm_upper(operator, "readout"),
+            )
+        except NoDrift as error:
+            return Derived(drifts=None, because=str(error))
+        except NotProved:
+            # In words that are the same wherever the proof fails.
+            return Derived(drifts=None, because=NO_NORM)
+        return Derived(drifts=found, because=None)
 
-    def document(self, because: str | None) -> Arithmetic:
-        """What answers say about it; `because` tells why no radius can be certified."""
-        engine = self.engine
+    def claim(self, because: str | None) -> Arithmetic:
+        """What a certificate file says, which holds for any engine; `because` tells why no radius can be certified."""
+        words = EVERY_EVALUATION if self.is_evaluated else EVERY_EXECUTION
+        return self.document(words.format(name=self.name), because)
+
+    def document(self, whose: str, because: str | None) -> Arithmetic:
+        """What is said of `whose` answers."""
         if self.name == "real":
             return Arithmetic(name="real", statement=REAL_ARITHMETIC, because=None)
-        statement = f"{self.name}: {EXECUTED.format(engine=engine, name=self.name)}."
         if because is not None:
+            statement = f"no radius can be certified for {whose}: {because}. "
+            statement += "The Lipschitz constants are those of the exact network."
+        else:
             statement = (
-                f"{self.name}: no radius can be certified for the answers that {engine} computes in {self.name}: "
-                f"{because}. The Lipschitz constants are those of the exact network."
+                f"every radius, output interval and bound of an output difference holds for {whose}, rounding errors "
+                "included, in any order of their sums; the Lipschitz constants are those of the exact network."
             )
-        return Arithmetic(name=self.name, statement=statement, because=because)
+        return Arithmetic(name=self.name, statement=f"{self.name}: {statement}", because=because)

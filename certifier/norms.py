@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.documents import LayerReport
+from certifier.magnitudes import MagnitudeNorms
 from certifier.operators import Operator
-from certifier.proof.magnitudes import magnitude_norm_upper
 from certifier.proof.norms import ProvedNorms, gram_proof, torus_proof
 from certifier.proof.structure import Closed, Kernel, Matrix, Plan
 from certifier.search.hints import CarriedVectors
-from certifier.search.magnitudes import positive_vector
 from certifier.search.matrices import Found, prove_matrix_norm
 from certifier.search.state import LayerState, Seal, SearchState
 from certifier.search.symbols import prove_kernel_norm
@@ -35,8 +34,8 @@ class Norms(ProvedNorms):
         """`state` is what an earlier version left; `carried` are vectors inside the model itself."""
         super().__init__()
         self._kept, self._carried, self._seal, self._progress = state.layers, carried, seal, progress
+        self._magnitudes = MagnitudeNorms(before=progress)
         self._sealed = {layer.digest: layer for layer in state.layers.values() if seal.verifies(layer)}
-        self._by_magnitude: dict[str, float] = {}
         self._reports: list[LayerReport] = []
         self._layers: dict[str, LayerState] = {}
 
@@ -49,13 +48,8 @@ class Norms(ProvedNorms):
         return upper
 
     def magnitude_upper(self, operator: Operator, name: str) -> float:
-        """‖|A|‖ <= result for the entrywise magnitude of a map; it is no less than ‖A‖."""
-        known = self._by_magnitude.get(operator.digest)
-        if known is None:
-            self._progress(name or operator.describe())
-            known = magnitude_norm_upper(operator, positive_vector(operator))
-            self._by_magnitude[operator.digest] = known
-        return known
+        """‖|A|‖ <= result for the entrywise magnitude of a map."""
+        return self._magnitudes.norm_upper(operator, name)
 
     def reports(self) -> list[LayerReport]:
         """One report per map that was bounded, in the order of the network."""

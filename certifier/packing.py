@@ -1,4 +1,7 @@
-"""Proved constants as an npz archive without pickles, and back: what a certified model keeps for serving."""
+"""Proved constants as an npz archive without pickles, and back: what a certified model keeps for serving.
+
+Drifts are taken apart into names and tables of numbers, which certificate files write down in their own way.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +18,7 @@ from certifier.certificates import Constants
 from certifier.proof.drifts import Carried, Drifts, Own, Room, Summed
 from certifier.proof.execution import Gain, Gains
 
-Arrays = Mapping[str, NDArray]
+Floats = NDArray[np.float64]
 
 DRIFT_LAYOUT = 4
 """Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
@@ -65,59 +69,93 @@ def unpack_drifts(data: bytes) -> Drifts | None:
             return None
         if "drift_layout" not in arrays or arrays["drift_layout"].tolist() != DRIFT_LAYOUT:
             raise OtherLayout("the drifts are those of another build")
-        return Drifts(
-            values=tuple(_names(arrays["drift_values"])),
-            sums=tuple(_names(arrays["drift_sums"])),
-            carried=tuple(_carried(arrays, place) for place in range(len(arrays["drift_carried"]))),
-            own=tuple(
-                Own(form=form, gains=gains)
-                for form, gains in zip(arrays["drift_own"], arrays["drift_own_gains"], strict=True)
-            ),
-            summed=tuple(
-                Summed(term=term, unit=float(unit))
-                for term, unit in zip(_names(arrays["drift_summed"]), arrays["drift_summed_units"], strict=True)
-            ),
-            constants=arrays["drift_constants"],
-            rooms=tuple(
-                Room(term=term, form=form)
-                for term, form in zip(_names(arrays["drift_rooms"]), arrays["drift_room_forms"], strict=True)
-            ),
-            peak=arrays["drift_peak"],
-            whole=arrays["drift_whole"],
+        return drifts_of(
+            DriftTables(
+                names={name: _names(arrays[f"drift_{name}"]) for name in DRIFT_NAMES},
+                numbers={
+                    name.removeprefix("drift_"): arrays[name]
+                    for name in arrays.files
+                    if name.startswith("drift_") and arrays[name].dtype == np.float64
+                },
+            )
         )
 
 
-def _packed_drifts(drifts: Drifts) -> dict[str, NDArray]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DriftTables:
+    """Drifts taken apart: the names of what they speak of, and their numbers.
+
+    Shapes: numbers constants [c]; peak and whole [m]; summed_units [summed]; carried, own and room_forms, one form a
+    row; own_gains and carried_outputs [., c]; carried_pairs_i [c, c] for every carried drift that has them.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    numbers: Mapping[str, Floats]
+
+
+DRIFT_NAMES = ("values", "sums", "summed", "rooms")
+
+
+def drift_tables(drifts: Drifts) -> DriftTables:
+    """What `drifts_of` puts together again."""
     width, count = drifts.whole.size, drifts.constants.size
-    arrays = {
-        "drift_layout": np.array(DRIFT_LAYOUT),
-        "drift_values": _packed_names(drifts.values),
-        "drift_sums": _packed_names(drifts.sums),
-        "drift_summed": _packed_names([part.term for part in drifts.summed]),
-        "drift_summed_units": np.array([part.unit for part in drifts.summed]),
-        "drift_constants": drifts.constants,
-        "drift_rooms": _packed_names([part.term for part in drifts.rooms]),
-        "drift_room_forms": np.reshape([part.form for part in drifts.rooms], (-1, width)),
-        "drift_peak": drifts.peak,
-        "drift_whole": drifts.whole,
-        "drift_own": np.reshape([part.form for part in drifts.own], (-1, width)),
-        "drift_own_gains": np.reshape([part.gains for part in drifts.own], (-1, count)),
-        "drift_carried": np.reshape([part.form for part in drifts.carried], (-1, width)),
-        "drift_carried_outputs": np.reshape([part.outputs for part in drifts.carried], (-1, count)),
+    numbers = {
+        "summed_units": np.array([part.unit for part in drifts.summed], dtype=np.float64),
+        "constants": drifts.constants,
+        "room_forms": np.reshape([part.form for part in drifts.rooms], (-1, width)),
+        "peak": drifts.peak,
+        "whole": drifts.whole,
+        "own": np.reshape([part.form for part in drifts.own], (-1, width)),
+        "own_gains": np.reshape([part.gains for part in drifts.own], (-1, count)),
+        "carried": np.reshape([part.form for part in drifts.carried], (-1, width)),
+        "carried_outputs": np.reshape([part.outputs for part in drifts.carried], (-1, count)),
     }
     for place, part in enumerate(drifts.carried):
         if part.pairs is not None:
-            arrays[f"drift_carried_pairs_{place}"] = part.pairs
-    return arrays
+            numbers[f"carried_pairs_{place}"] = part.pairs
+    names = {
+        "values": drifts.values,
+        "sums": drifts.sums,
+        "summed": [part.term for part in drifts.summed],
+        "rooms": [part.term for part in drifts.rooms],
+    }
+    return DriftTables(names={name: list(names[name]) for name in DRIFT_NAMES}, numbers=numbers)
 
 
-def _carried(arrays: Arrays, place: int) -> Carried:
-    pairs = f"drift_carried_pairs_{place}"
-    return Carried(
-        form=arrays["drift_carried"][place],
-        outputs=arrays["drift_carried_outputs"][place],
-        pairs=arrays[pairs] if pairs in arrays else None,
+def drifts_of(tables: DriftTables) -> Drifts:
+    """The drifts that `drift_tables` took apart."""
+    names, numbers = tables.names, tables.numbers
+    carried = zip(numbers["carried"], numbers["carried_outputs"], strict=True)
+    return Drifts(
+        values=tuple(names["values"]),
+        sums=tuple(names["sums"]),
+        carried=tuple(
+            Carried(form=form, outputs=outputs, pairs=numbers.get(f"carried_pairs_{place}"))
+            for place, (form, outputs) in enumerate(carried)
+        ),
+        own=tuple(
+            Own(form=form, gains=gains) for form, gains in zip(numbers["own"], numbers["own_gains"], strict=True)
+        ),
+        summed=tuple(
+            Summed(term=term, unit=float(unit))
+            for term, unit in zip(names["summed"], numbers["summed_units"], strict=True)
+        ),
+        constants=numbers["constants"],
+        rooms=tuple(
+            Room(term=term, form=form) for term, form in zip(names["rooms"], numbers["room_forms"], strict=True)
+        ),
+        peak=numbers["peak"],
+        whole=numbers["whole"],
     )
+
+
+def _packed_drifts(drifts: Drifts) -> dict[str, NDArray]:
+    tables = drift_tables(drifts)
+    return {
+        "drift_layout": np.array(DRIFT_LAYOUT),
+        **{f"drift_{name}": _packed_names(names) for name, names in tables.names.items()},
+        **{f"drift_{name}": numbers for name, numbers in tables.numbers.items()},
+    }
 
 
 def _gain(values: NDArray) -> Gain:

@@ -29,6 +29,7 @@ from certifier.documents import (
 )
 from certifier.engine import Engine
 from certifier.errors import InvalidInput
+from certifier.executing import arithmetic_of
 from certifier.executions import Execution
 from certifier.limits import Limits
 from certifier.network import build_network
@@ -75,7 +76,9 @@ class Predictor:
         try:
             self._drifts = unpack_drifts(constants)
         except OtherLayout:
-            certificate = certificate.model_copy(update={"arithmetic": self._execution.document(OF_ANOTHER_BUILD)})
+            certificate = certificate.model_copy(
+                update={"arithmetic": arithmetic_of(self._execution, OF_ANOTHER_BUILD)}
+            )
             self.certificate = certificate
         if not is_real and self._drifts is None and certificate.arithmetic.because is None:
             raise ValueError("the certificate speaks of an execution whose drifts are missing")

@@ -20,6 +20,7 @@ from certifier.box import Box
 from certifier.documents import Arithmetic, Certificate, SelfTest, SelfTestCheck
 from certifier.engine import Engine
 from certifier.errors import SelfTestFailed
+from certifier.executing import description_of
 from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.kernels import look_at_kernels
@@ -88,7 +89,7 @@ def arithmetic_here(certificate: Certificate, execution: Execution, subject: Sub
 
     Raises: SelfTestFailed where the certificate names another engine or machine, and this one fails.
     """
-    stated, known, here = certificate.arithmetic, certificate.execution, execution.description()
+    stated, known, here = certificate.arithmetic, certificate.execution, description_of(execution)
     if known == here:
         return stated
     run_self_test(subject, probes_for(subject.network, subject.engine, subject.box, seed=0))

@@ -16,7 +16,6 @@ from pydantic import Field
 from certifier.box import Box
 from certifier.choice import choose
 from certifier.documents import (
-    REAL_ARITHMETIC,
     Arithmetic,
     CertifyOptions,
     Document,
@@ -25,15 +24,17 @@ from certifier.documents import (
     TensorDescription,
 )
 from certifier.errors import CertificateRefused, CertifierError, NotFinished
+from certifier.executions import Derived, Execution
 from certifier.flow import Network
 from certifier.limits import Deadline, Limits
 from certifier.network import build_network
 from certifier.parts import InputParts
-from certifier.portable import document, evidence
-from certifier.portable.document import PortableCertificate
+from certifier.portable import document, drifts, evidence
+from certifier.portable.document import CONSTANTS_ALONE, Contents, PortableCertificate
 from certifier.portable.envelope import is_envelope, open_envelope
 from certifier.portable.structure import described
-from certifier.portable.writing import ASSUMPTIONS, versions
+from certifier.portable.writing import versions
+from certifier.proof.drifts import Drifts
 from certifier.tasks import notes_of, task_of
 
 
@@ -54,6 +55,7 @@ class Verification(Document):
     methods: list[str] = Field(description="The methods whose evidence was needed.")
     norms: int = Field(description="Spectral norms that were proved.")
     multipliers: int = Field(description="Numbers that proofs were made with.")
+    drifts: int = Field(description="Numbers of the rounding's forms that were derived again; 0 where there are none.")
     arithmetic: Arithmetic
     signed_by: str | None = Field(description="The key whose signature was checked; null: none was.")
     assumptions: list[str]
@@ -64,7 +66,8 @@ class Verification(Document):
 
 
 UNCHECKED = [
-    "that an engine computes what the network says: its self-test ran when the model was certified",
+    "that an engine computes what the network says and keeps to the assumptions: its self-test ran when the model was "
+    "certified",
     "lower bounds, times and tests, which no radius rests on",
 ]
 
@@ -83,11 +86,19 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
         data, signer = open_envelope(data, keys)
     elif keys:
         raise CertificateRefused("signature", "a key is given, but the certificate is not signed")
-    certificate, stated, witnesses = document.from_bytes(data)
+    contents = document.from_bytes(data)
+    certificate, stated, witnesses = contents.certificate, contents.constants, contents.witnesses
     subject = _subject(certificate, model, limits)
     claims = evidence.Evidence(norms=certificate.norms, witnesses=witnesses)
     try:
-        proved = evidence.prove(subject.network, claims, box=subject.box, task=certificate.task, deadline=deadline)
+        proved = evidence.prove(
+            subject.network,
+            claims,
+            box=subject.box,
+            task=certificate.task,
+            execution=subject.execution,
+            deadline=deadline,
+        )
     except NotFinished:
         raise
     except CertifierError as error:
@@ -95,6 +106,7 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
     reason = evidence.difference(stated, proved.constants)
     if reason is not None:
         raise CertificateRefused("constants", reason)
+    _drifts(contents, proved.derived)
     return Verification(
         model_sha256=certificate.model.sha256,
         task=certificate.task,
@@ -107,6 +119,7 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
         methods=["product", *witnesses],
         norms=proved.norms,
         multipliers=sum(array.size for witness in witnesses.values() for array in witness.arrays.values()),
+        drifts=sum(array.size for array in contents.drifts.values()),
         arithmetic=certificate.arithmetic,
         signed_by=signer,
         assumptions=certificate.assumptions,
@@ -119,9 +132,10 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
-    """What the certificate speaks of: a network, and the box of inputs in which it does."""
+    """What the certificate speaks of: a network, how it is executed, and the box of inputs in which it does."""
 
     network: Network
+    execution: Execution
     box: Box
 
 
@@ -152,7 +166,37 @@ def _subject(certificate: PortableCertificate, model: bytes, limits: Limits) -> 
             raise CertificateRefused("network", f"node {term.node!r} computes something else than the certified one")
     if len(terms) != len(certificate.network):
         raise CertificateRefused("network", f"it has {len(terms)} terms, not {len(certificate.network)}")
-    words = (Arithmetic(name="real", statement=REAL_ARITHMETIC), list(ASSUMPTIONS), notes_of(network, task_notes, box))
+    # What was written before there were drifts says nothing of rounding, whatever its options ask for.
+    asked = "real" if certificate.document == CONSTANTS_ALONE else options.arithmetic
+    execution = Execution.of(asked, network)
+    words = (
+        execution.claim(certificate.arithmetic.because),
+        list(execution.assumptions),
+        notes_of(network, task_notes, box),
+    )
     if (certificate.arithmetic, certificate.assumptions, certificate.notes) != words:
         raise CertificateRefused("network", "its arithmetic, assumptions or notes are not those of what is proved")
-    return _Subject(network=network, box=box)
+    return _Subject(network=network, execution=execution, box=box)
+
+
+def _drifts(contents: Contents, derived: Derived) -> Drifts | None:
+    """The stated drifts, which are at least the derived ones; None where there are none.
+
+    Raises: CertificateRefused if they are others, or if there are none for a reason that is another.
+    """
+    header, because = contents.certificate.drifts, contents.certificate.arithmetic.because
+    if because != derived.because:
+        found = "there are drifts" if derived.because is None else f"there are none: {derived.because}"
+        raise CertificateRefused("drifts", f"it says of them: {because or 'nothing'}; but {found}")
+    if derived.drifts is None:
+        if header is not None:
+            raise CertificateRefused("drifts", "it states drifts where there are none")
+        return None
+    if header is None:
+        raise CertificateRefused(
+            "drifts", f"radii for {contents.certificate.arithmetic.name} rest on drifts: it has none"
+        )
+    found = drifts.read(header, contents.drifts, derived.drifts)
+    if isinstance(found, str):
+        raise CertificateRefused("drifts", found)
+    return found

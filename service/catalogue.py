@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from certifier.documents import Certificate, LipschitzBound
+from certifier.errors import CertificateRefused
 from certifier.packing import unpack_constants
 from certifier.portable.envelope import sign
+from certifier.portable.writing import of_this_layout
 from service.artifacts import CERTIFICATE, CONSTANTS, PORTABLE
 from service.errors import InvalidRequest, NoPortableCertificate, UnknownModel
 from service.schemas import Deleted, ModelList, ModelSummary, Pairs, VersionSummary
@@ -55,6 +57,8 @@ def pair_constants(store: Store, name: str, version: int) -> Pairs:
 def signed_certificate(store: Store, key: Ed25519PrivateKey, name: str, version: int) -> bytes:
     """The certificate file of one version in a signed envelope.
 
+    Nobody vouches here for drifts that another build wrote: without them, the file speaks of exact arithmetic.
+
     Raises: UnknownModel, NoPortableCertificate.
     """
     stored = store.resolve(name, version)
@@ -63,7 +67,10 @@ def signed_certificate(store: Store, key: Ed25519PrivateKey, name: str, version:
     except UnknownModel:
         store.resolve(name, version)
         raise NoPortableCertificate(name, version) from None
-    return sign(document, key)
+    try:
+        return sign(of_this_layout(document), key)
+    except CertificateRefused:
+        raise NoPortableCertificate(name, version) from None
 
 
 def _summary(stored: StoredVersion) -> VersionSummary:

@@ -4,7 +4,7 @@ ServiceError
 ├── UnknownModel           no visible model or version of that name
 ├── UnknownJob             no job of that id is remembered
 ├── JobAbandoned           the certification was abandoned by a caller
-├── NoPortableCertificate  the version was certified before certificate files were kept
+├── NoPortableCertificate  the version has no certificate file that is read today
 ├── NameConflict           the version exists with other bytes or options, or was deleted
 ├── BodyTooLarge           more bytes than a limit allows
 ├── MalformedRequest       the body is not what its content type says
@@ -71,14 +71,17 @@ class JobAbandoned(ServiceError):
 
 
 class NoPortableCertificate(ServiceError):
-    """The version was certified before certificate files were kept; certifying the model again makes one."""
+    """The version was certified before certificate files were kept, or by a build whose files are not read today.
+
+    Certifying the model again makes one.
+    """
 
     code = "no_portable_certificate"
 
     def __init__(self, name: str, version: int) -> None:
         self.name, self.version = name, version
         super().__init__(
-            f"version {version} of {name!r} was certified before certificate files were kept; certify the model again"
+            f"version {version} of {name!r} has no certificate file that this build reads; certify the model again"
         )
 
     def details(self) -> dict[str, object]:

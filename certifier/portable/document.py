@@ -1,7 +1,8 @@
 """A certificate as one file: a safetensors archive whose metadata holds the claims as JSON.
 
     metadata["lipcert"] = {"sha256": <of all that follows and of every tensor>, "certificate": {...}}
-    tensors             = constants/upper, constants/outputs, constants/pairs, <method>/<array of its witness>
+    tensors             = constants/upper, constants/outputs, constants/pairs, drifts/<numbers of the drifts>,
+                          <method>/<array of its witness>
 
 Whatever is read here is untrusted: the digest finds damage, the signature (`certifier.portable.envelope`) says who
 wrote it, and neither makes a bound true.  That is left to `certifier.portable.evidence`.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -38,6 +40,10 @@ from certifier.witness import Witness
 Floats = NDArray[np.float64]
 MEDIA_TYPE = "application/vnd.lipcert.certificate+safetensors"
 METADATA = "lipcert"
+CONSTANTS_ALONE = "lipcert certificate, version 1"
+"""Documents of a time before there were drifts: they speak of exact arithmetic, whatever their options."""
+WITH_DRIFTS = "lipcert certificate, version 2"
+DRIFTS = "drifts/"
 LARGEST_HEADER = 64 * 2**20
 """Bytes of JSON that are read."""
 MOST_PARTS = 2**20
@@ -63,7 +69,7 @@ class WitnessDescription(Document):
 class PortableCertificate(Document):
     """Everything that a verifier needs beside the model, but for the arrays."""
 
-    document: Literal["lipcert certificate, version 1"] = "lipcert certificate, version 1"
+    document: Literal["lipcert certificate, version 1", "lipcert certificate, version 2"] = WITH_DRIFTS
     model: CertifiedModelDescription
     options: CertifyOptions
     task: Task
@@ -79,21 +85,43 @@ class PortableCertificate(Document):
     assumptions: Annotated[list[str], FailFast()] = Field(description="What the proofs take for granted, by number.")
     notes: Annotated[list[str], FailFast()]
     versions: dict[str, str] = Field(description="Of the software that searched and proved.")
+    drifts: dict[str, Any] | None = Field(
+        default=None,
+        description="What the execution's rounding can do: the layout of the numbers in the tensors `drifts/…` and the "
+        "names that they speak of; null for exact arithmetic, and where `arithmetic.because` says why there are none.",
+    )
+
+    @property
+    def text(self) -> str:
+        """The JSON text of it, of which there is one."""
+        return self.model_dump_json(exclude={"drifts"} if self.document == CONSTANTS_ALONE else None)
 
 
-def to_bytes(certificate: PortableCertificate, constants: Constants, witnesses: Sequence[Witness]) -> bytes:
-    """The file.  `witnesses` are those that the certificate describes."""
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What is in a file: `witnesses` by methods and `drifts` by the names of tables, as it describes them."""
+
+    certificate: PortableCertificate
+    constants: Constants
+    witnesses: Mapping[str, Witness]
+    drifts: Mapping[str, Floats]
+
+
+def to_bytes(contents: Contents) -> bytes:
+    """The file."""
+    constants = contents.constants
     tensors: dict[str, Floats] = {"constants/upper": np.array([constants.upper])}
     if constants.outputs is not None:
         tensors["constants/outputs"] = constants.outputs
     if constants.pairs is not None:
         tensors["constants/pairs"] = constants.pairs
-    for witness in witnesses:
+    tensors |= {f"{DRIFTS}{name}": array for name, array in contents.drifts.items()}
+    for witness in contents.witnesses.values():
         tensors |= {f"{witness.method}/{name}": array for name, array in witness.arrays.items()}
-    return _packed(certificate.model_dump_json(), {name: np.ascontiguousarray(each) for name, each in tensors.items()})
+    return _packed(contents.certificate.text, {name: np.ascontiguousarray(each) for name, each in tensors.items()})
 
 
-def from_bytes(data: bytes) -> tuple[PortableCertificate, Constants, dict[str, Witness]]:
+def from_bytes(data: bytes) -> Contents:
     """What `to_bytes` wrote, and nothing else.
 
     Raises: CertificateRefused for every other file, a damaged one among them.
@@ -108,7 +136,7 @@ def from_bytes(data: bytes) -> tuple[PortableCertificate, Constants, dict[str, W
         raise CertificateRefused("document", f"{place}: {finding['msg']}") from None
     except ValueError as error:
         raise CertificateRefused("document", str(error)) from None
-    if certificate.model_dump_json() != text:
+    if certificate.text != text:
         # A key that is given twice, say, of which another reader may take the other value.
         raise CertificateRefused("document", "its claims are not written as Lipcert writes them")
     upper = tensors.pop("constants/upper", np.zeros(0))
@@ -119,17 +147,22 @@ def from_bytes(data: bytes) -> tuple[PortableCertificate, Constants, dict[str, W
         outputs=tensors.pop("constants/outputs", None),
         pairs=tensors.pop("constants/pairs", None),
     )
+    drifts = {} if certificate.drifts is None else _taken(tensors, DRIFTS)
     witnesses = {}
     for described in certificate.witnesses:
-        prefix = f"{described.method}/"
-        names = [name for name in tensors if name.startswith(prefix)]
-        arrays = {name.removeprefix(prefix): tensors.pop(name) for name in names}
+        arrays = _taken(tensors, f"{described.method}/")
         if described.method in witnesses:
             raise CertificateRefused("document", f"the method {described.method} has two witnesses")
         witnesses[described.method] = Witness(method=described.method, header=described.header, arrays=arrays)
     if tensors:
         raise CertificateRefused("document", f"the tensor {min(tensors)!r} belongs to nothing")
-    return certificate, constants, witnesses
+    return Contents(certificate=certificate, constants=constants, witnesses=witnesses, drifts=drifts)
+
+
+def _taken(tensors: dict[str, Floats], prefix: str) -> dict[str, Floats]:
+    """The tensors with that prefix, without it; they are taken out of all tensors."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def _packed(text: str, tensors: Mapping[str, Floats]) -> bytes:

@@ -19,11 +19,14 @@ from certifier.box import Box
 from certifier.certificates import Constants, tighter
 from certifier.documents import Task
 from certifier.errors import NotProved
+from certifier.executions import Derived, Execution
 from certifier.flow import Network
 from certifier.frequencies import method as frequency
 from certifier.frequencies.plans import Planner
 from certifier.limits import Deadline
+from certifier.magnitudes import MagnitudeNorms
 from certifier.portable.claims import ClaimedNorms
+from certifier.proof.execution import Gains
 from certifier.proof.rounding import mul_upper
 from certifier.ranges import with_ranges
 from certifier.tasks import with_loose_pairs
@@ -44,9 +47,11 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Proved:
-    """Constants, and how many claimed norms they rest on."""
+    """Constants, what the execution drifts, the product of norms, and how many claimed norms all of it rests on."""
 
     constants: Constants
+    derived: Derived
+    product: ProductBound
     norms: int
 
 
@@ -59,8 +64,10 @@ def written(constants: Constants) -> Constants:
     )
 
 
-def prove(network: Network, evidence: Evidence, *, box: Box, task: Task, deadline: Deadline) -> Proved:
-    """The constants that the evidence proves for the network inside of the box.
+def prove(
+    network: Network, evidence: Evidence, *, box: Box, task: Task, execution: Execution, deadline: Deadline
+) -> Proved:
+    """The constants that the evidence proves for the network inside of the box, and the drifts of the execution.
 
     Raises: NotProved, UnsupportedNode; NotFinished at the first step that begins too late.
     """
@@ -87,7 +94,10 @@ def prove(network: Network, evidence: Evidence, *, box: Box, task: Task, deadlin
         constants = tighter(constants, further)
     if task == "classification" and constants.pairs is None:
         constants = with_loose_pairs(constants, network.output_size)
-    return Proved(constants=constants, norms=norms.proved + needed)
+    gains: Gains = {} if execution.precisions is None else product.gains()
+    magnitudes = MagnitudeNorms(before=lambda layer: deadline.demand(f"layer {layer!r}"))
+    derived = execution.drifts(network, gains, norms, magnitudes.norm_upper)
+    return Proved(constants=constants, derived=derived, product=product, norms=norms.proved + needed)
 
 
 def difference(stated: Constants, proved: Constants) -> str | None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from certifier.certificates import Constants
 from certifier.documents import REAL_ARITHMETIC, Arithmetic, Certificate, RungName
+from certifier.executions import REAL_ASSUMPTIONS, Derived, Execution
 from certifier.flow import Network
-from certifier.portable import claims, evidence
-from certifier.portable.document import CertifiedModelDescription, PortableCertificate, WitnessDescription, to_bytes
+from certifier.portable import claims, drifts, evidence
+from certifier.portable.document import (
+    CertifiedModelDescription,
+    Contents,
+    PortableCertificate,
+    WitnessDescription,
+    from_bytes,
+    to_bytes,
+)
 from certifier.portable.structure import described
 from certifier.witness import Witness
 
-ASSUMPTIONS = (
-    "A1: the checker's arithmetic is IEEE-754 double",
-    "A2: underflow at worst flushes a result to zero",
-    "A4: the float64 reference's functions err by a few units",
-)
-"""Those of `docs/assumptions.md` that constants in real arithmetic rest on; the others are about engines."""
 VERSIONED = ("lipcert", "numpy", "scipy", "onnx")
 """What takes part in a proof."""
 
@@ -28,13 +31,16 @@ def portable(
     network: Network,
     *,
     constants: Constants,
+    execution: Execution,
+    derived: Derived,
     notes: Sequence[str],
     norms: Mapping[str, float],
     witnesses: Mapping[RungName, Witness],
 ) -> bytes:
     """The file.  `network` is the one that was read, before ranges were found; `norms` are proved, by digest;
-    `notes` are those that a verifier comes to as well.
+    `derived` is what the execution drifts; `notes` are those that a verifier comes to as well.
     """
+    header, numbers = (None, {}) if derived.drifts is None else drifts.written(derived.drifts)
     model = certificate.model
     document = PortableCertificate(
         model=CertifiedModelDescription(
@@ -43,18 +49,41 @@ def portable(
         options=certificate.options,
         task=certificate.task,
         classes=certificate.classes,
-        # The constants are those of the exact network, whatever engine serves it.
-        arithmetic=Arithmetic(name="real", statement=REAL_ARITHMETIC),
+        arithmetic=execution.claim(derived.because),
         network=described(network),
         norms=claims.written(norms),
         witnesses=[
             WitnessDescription(method=method, header=dict(witness.header)) for method, witness in witnesses.items()
         ],
-        assumptions=list(ASSUMPTIONS),
+        assumptions=list(execution.assumptions),
         notes=list(notes),
         versions=versions(),
+        drifts=header,
     )
-    return to_bytes(document, evidence.written(constants), list(witnesses.values()))
+    return to_bytes(
+        Contents(certificate=document, constants=evidence.written(constants), witnesses={**witnesses}, drifts=numbers)
+    )
+
+
+def of_this_layout(data: bytes) -> bytes:
+    """The file, as long as its drifts mean what this build means by them; or else what it says without them.
+
+    The constants of the exact network are left then, and the file speaks of exact arithmetic.
+    Raises: CertificateRefused for what is no certificate file.
+    """
+    contents = from_bytes(data)
+    certificate = contents.certificate
+    if certificate.drifts is None or not drifts.is_of_another_layout(certificate.drifts):
+        return data
+    bare = certificate.model_copy(
+        update={
+            "options": certificate.options.model_copy(update={"arithmetic": "real"}),
+            "arithmetic": Arithmetic(name="real", statement=REAL_ARITHMETIC),
+            "assumptions": list(REAL_ASSUMPTIONS),
+            "drifts": None,
+        }
+    )
+    return to_bytes(replace(contents, certificate=bare, drifts={}))
 
 
 def versions() -> dict[str, str]:

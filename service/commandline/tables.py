@@ -97,6 +97,7 @@ def show_verification(console: Console, found: Verification) -> None:
         ("L2 Lipschitz constant", f"at most {_at_most(found.lipschitz_upper, 9)}, proved again"),
         ("methods", ", ".join(found.methods)),
         ("proved", f"{found.norms} norms, {found.multipliers} multipliers, {found.terms} terms of the network"),
+        ("rounding", f"{found.drifts} numbers derived again" if found.drifts else "not in the file"),
         ("signature", "not looked at" if found.signed_by is None else f"of the key {found.signed_by}"),
         ("arithmetic", found.arithmetic.statement),
         *(("assumes", each) for each in found.assumptions),

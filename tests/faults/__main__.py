@@ -87,7 +87,7 @@ def _seed(fault: Fault, sound: Path, place: Path) -> bool:
 
 def _copy(origin: Path, place: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
-    for part in ("certifier", "tests"):
+    for part in ("certifier", "service", "tests"):
         shutil.copytree(origin / part, place / part, ignore=ignored)
     shutil.copy(origin / "pyproject.toml", place)
     return place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from certifier.limits import Limits
+from certifier.packing import DRIFT_LAYOUT
+from certifier.portable.document import from_bytes, to_bytes
 from certifier.portable.envelope import ENVELOPE_MEDIA_TYPE, key_id, read_keys
 from certifier.verification import verify
 from service.artifacts import PORTABLE
@@ -31,6 +34,7 @@ def test_a_version_has_a_signed_certificate_that_holds(settings: Settings) -> No
             assert 'filename="a-1.certificate.json"' in answer.headers["content-disposition"]
             keys = read_keys((await client.get("/.well-known/jwks.json")).content)
             found = verify(answer.content, model, keys=keys, limits=Limits())
+            assert found.arithmetic.name == "float32" and found.drifts > 0
             assert found.signed_by == key_id(keys[0]) == json.loads(answer.content)["signatures"][0]["keyid"]
             assert upper <= found.lipschitz_upper <= upper * (1 + 2.0**-19)
 
@@ -46,9 +50,34 @@ def test_a_version_from_before_certificate_files_says_so(settings: Settings) -> 
         async with running(settings) as client:
             await client.post("/certify", **upload_form(dense_network(4, 8, 3), name="a"))
             (kept,) = (settings.data_dir / "blobs").rglob(PORTABLE)
+            kept.write_bytes(kept.read_bytes()[:-1])
+            damaged = await client.get("/models/a/versions/1/certificate")
             kept.unlink()
+            missing = await client.get("/models/a/versions/1/certificate")
+            for answer in (damaged, missing):
+                assert (answer.status_code, answer.json()["code"]) == (404, "no_portable_certificate")
+
+    asyncio.run(scenario())
+
+
+def test_a_file_whose_drifts_mean_something_else_is_served_for_its_constants(settings: Settings) -> None:
+    """Its radii are 0 here, so nobody vouches for the numbers that they would rest on."""
+    model = dense_network(4, 8, 3)
+
+    async def scenario() -> None:
+        async with running(settings) as client:
+            await client.post("/certify", **upload_form(model, name="a"))
+            (kept,) = (settings.data_dir / "blobs").rglob(PORTABLE)
+            contents = from_bytes(kept.read_bytes())
+            drifts = {**(contents.certificate.drifts or {}), "layout": DRIFT_LAYOUT - 1}
+            certificate = contents.certificate.model_copy(update={"drifts": drifts})
+            kept.write_bytes(to_bytes(replace(contents, certificate=certificate)))
             answer = await client.get("/models/a/versions/1/certificate")
-            assert (answer.status_code, answer.json()["code"]) == (404, "no_portable_certificate")
+            keys = read_keys((await client.get("/.well-known/jwks.json")).content)
+            found = verify(answer.content, model, keys=keys, limits=Limits())
+            assert found.signed_by == key_id(keys[0])
+            assert (found.arithmetic.name, found.drifts, found.lipschitz_upper) == ("real", 0, contents.constants.upper)
+            assert "not covered" in found.arithmetic.statement
 
     asyncio.run(scenario())
 

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from certifier.documents import CertifyOptions
 from certifier.errors import CertificateRefused, CertifierError, InvalidInput, NotFinished, ResourceLimitExceeded
 from certifier.limits import Limits
-from certifier.portable.document import METADATA, MOST_PARTS, PortableCertificate, _packed, from_bytes
+from certifier.portable.document import METADATA, MOST_PARTS, Contents, PortableCertificate, _packed, from_bytes
 from certifier.portable.envelope import LARGEST_KEY_FILE, open_envelope, read_keys, sign
 from certifier.verification import verify
 from certifier.witness import Witness
 from tests.building import certify_model
-from tests.certifier.portable.certified import Case, Parts, certified, convolutional, dense, forged, verified
+from tests.certifier.portable.certified import Case, certified, convolutional, dense, forged, verified
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DEEP = "[" * 100_000
@@ -131,15 +131,17 @@ def test_no_step_of_a_proof_is_begun_when_the_time_is_over(case: Case) -> None:
 
 def test_a_key_that_is_given_twice_is_refused(case: Case) -> None:
     """Another reader may take the first of two values where this one takes the last."""
-    certificate, constants, witnesses = from_bytes(case.certificate)
-    arrays = {f"{name}/{key}": array for name, one in witnesses.items() for key, array in one.arrays.items()}
+    contents = from_bytes(case.certificate)
+    constants = contents.constants
+    arrays = {f"drifts/{name}": array for name, array in contents.drifts.items()}
+    arrays |= {f"{name}/{key}": array for name, one in contents.witnesses.items() for key, array in one.arrays.items()}
     assert constants.outputs is not None and constants.pairs is not None
     arrays |= {
         "constants/upper": np.array([constants.upper]),
         "constants/outputs": constants.outputs,
         "constants/pairs": constants.pairs,
     }
-    text = certificate.model_dump_json()
+    text = contents.certificate.text
     assert verified(replace(case, certificate=_packed(text, arrays))).verdict == "holds"
     twice = text.replace('"task":"classification"', '"task":"regression","task":"classification"')
     assert twice != text
@@ -148,8 +150,10 @@ def test_a_key_that_is_given_twice_is_refused(case: Case) -> None:
             verified(replace(case, certificate=_packed(changed, arrays)))
 
 
-def _arrays(method: str, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Parts], Parts]:
-    def changed(parts: Parts) -> Parts:
+def _arrays(
+    method: str, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+) -> Callable[[Contents], Contents]:
+    def changed(parts: Contents) -> Contents:
         witness = parts.witnesses[method]
         fresh = Witness(method=method, header=witness.header, arrays=change(dict(witness.arrays)))
         return replace(parts, witnesses={**parts.witnesses, method: fresh})
@@ -181,7 +185,7 @@ def test_the_loop_transformation_takes_no_numbers() -> None:
         verified(forged(case, _arrays("loop_transform", lambda arrays: {"x": np.ones(1)})))
 
 
-def _certificate(**changes: object) -> Callable[[Parts], Parts]:
+def _certificate(**changes: object) -> Callable[[Contents], Contents]:
     return lambda parts: replace(parts, certificate=parts.certificate.model_copy(update=changes))
 
 
@@ -196,7 +200,7 @@ def _certificate(**changes: object) -> Callable[[Parts], Parts]:
     ],
     ids=["assumptions", "notes", "arithmetic"],
 )
-def test_words_that_nobody_proves_are_refused(case: Case, change: Callable[[Parts], Parts]) -> None:
+def test_words_that_nobody_proves_are_refused(case: Case, change: Callable[[Contents], Contents]) -> None:
     with pytest.raises(CertificateRefused, match="not those of what is proved"):
         verified(forged(case, change))
 
@@ -216,7 +220,7 @@ def test_an_answer_says_what_its_constants_are_constants_of() -> None:
 def test_a_witness_on_frequencies_says_which_terms_go_by_their_norms() -> None:
     case = certified(convolutional())
 
-    def without_cuts(parts: Parts) -> Parts:
+    def without_cuts(parts: Contents) -> Contents:
         described = [
             each.model_copy(
                 update={"header": {"parts": [{**part, "cuts": ["nothing"]} for part in each.header["parts"]]}}

@@ -9,13 +9,13 @@ import pytest
 from flint import arb
 
 from certifier.errors import CertificateRefused
-from certifier.portable.document import from_bytes
-from tests.certifier.portable.certified import Case, Parts, certified, dense, forged, verified
+from certifier.portable.document import Contents, from_bytes
+from tests.certifier.portable.certified import Case, certified, dense, forged, verified
 from tests.certifier.portable.second_checker import holds, implied
 
 
 def _scaled_pairs(factor: float):
-    def change(parts: Parts) -> Parts:
+    def change(parts: Contents) -> Contents:
         assert parts.constants.pairs is not None
         return replace(parts, constants=replace(parts.constants, pairs=parts.constants.pairs * factor))
 
@@ -50,7 +50,8 @@ def test_both_refuse_pairs_that_are_too_small(seed: int) -> None:
 def test_the_constants_are_those_that_the_multipliers_imply(seed: int) -> None:
     """From above, and no further above than the first verifier's room for factoring what is nearly singular."""
     case = certified(dense(seed, width=6), seconds=0.5)
-    _, constants, witnesses = from_bytes(case.certificate)
+    contents = from_bytes(case.certificate)
+    constants, witnesses = contents.constants, contents.witnesses
     families = sorted({name.split("/")[0] for name in witnesses["multipliers"].arrays})
     forms = [form for family in families if (form := implied(case.model, case.certificate, family)) is not None]
     assert forms and constants.pairs is not None

@@ -19,11 +19,11 @@ from onnx import numpy_helper
 from certifier.documents import CertifyOptions
 from certifier.errors import CertificateRefused
 from certifier.limits import Limits
-from certifier.portable.document import from_bytes
+from certifier.portable.document import Contents, from_bytes
 from certifier.verification import verify
 from certifier.witness import Witness
 from tests.building import Model, certify_model
-from tests.certifier.portable.certified import Case, Parts, certified, convolutional, dense, forged, gated, verified
+from tests.certifier.portable.certified import Case, certified, convolutional, dense, forged, gated, verified
 from tests.random_networks import image_networks, vector_networks
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -54,11 +54,11 @@ def test_a_certificate_is_proved_again(model: Model, options: dict[str, object],
     known = certify_model(model, options=chosen)
     found = verified(Case(model=model.data(), certificate=known.portable))
     assert found.methods == methods
-    assert found.norms > 0 and found.terms == len(from_bytes(known.portable)[0].network)
+    assert found.norms > 0 and found.terms == len(from_bytes(known.portable).certificate.network)
     upper = known.certificate.lipschitz.upper
     # What is written leaves room for another machine's rounding, upward and not much of it.
     assert upper < found.lipschitz_upper <= upper * (1 + 2.0**-19)
-    stated = from_bytes(known.portable)[1].pairs
+    stated = from_bytes(known.portable).constants.pairs
     if known.certificate.pairs is not None:
         assert stated is not None
         pairs = np.array(known.certificate.pairs)
@@ -109,35 +109,35 @@ def test_a_thousand_damaged_documents_are_refused(case: Case) -> None:
             verify(bytes(data), case.model, keys=[], limits=Limits())
 
 
-def _lower_pair(parts: Parts) -> Parts:
+def _lower_pair(parts: Contents) -> Contents:
     assert parts.constants.pairs is not None
     pairs = parts.constants.pairs.copy()
     pairs[0, 1] *= 1 - 1e-5
     return replace(parts, constants=replace(parts.constants, pairs=pairs))
 
 
-def _constants(**changes: object) -> Callable[[Parts], Parts]:
+def _constants(**changes: object) -> Callable[[Contents], Contents]:
     return lambda parts: replace(parts, constants=replace(parts.constants, **changes))
 
 
-def _scaled_upper(factor: float) -> Callable[[Parts], Parts]:
+def _scaled_upper(factor: float) -> Callable[[Contents], Contents]:
     return lambda parts: replace(parts, constants=replace(parts.constants, upper=parts.constants.upper * factor))
 
 
-def _without_outputs_scaled(factor: float) -> Callable[[Parts], Parts]:
-    def change(parts: Parts) -> Parts:
+def _without_outputs_scaled(factor: float) -> Callable[[Contents], Contents]:
+    def change(parts: Contents) -> Contents:
         assert parts.constants.outputs is not None
         return replace(parts, constants=replace(parts.constants, outputs=parts.constants.outputs * factor))
 
     return change
 
 
-def _certificate(**changes: object) -> Callable[[Parts], Parts]:
+def _certificate(**changes: object) -> Callable[[Contents], Contents]:
     return lambda parts: replace(parts, certificate=parts.certificate.model_copy(update=changes))
 
 
-def _norms(factor: float, position: int = 0) -> Callable[[Parts], Parts]:
-    def change(parts: Parts) -> Parts:
+def _norms(factor: float, position: int = 0) -> Callable[[Contents], Contents]:
+    def change(parts: Contents) -> Contents:
         norms = dict(parts.certificate.norms)
         norms[sorted(norms)[position]] *= factor
         return replace(parts, certificate=parts.certificate.model_copy(update={"norms": norms}))
@@ -145,8 +145,8 @@ def _norms(factor: float, position: int = 0) -> Callable[[Parts], Parts]:
     return change
 
 
-def _multipliers(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Parts], Parts]:
-    def changed(parts: Parts) -> Parts:
+def _multipliers(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Contents], Contents]:
+    def changed(parts: Contents) -> Contents:
         witness = parts.witnesses["multipliers"]
         arrays = {name: change(array.copy()) for name, array in witness.arrays.items()}
         fresh = Witness(method=witness.method, header=witness.header, arrays=arrays)
@@ -163,12 +163,12 @@ def _one_entry(value: float) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
-def _no_witness(parts: Parts) -> Parts:
+def _no_witness(parts: Contents) -> Contents:
     bare = parts.certificate.model_copy(update={"witnesses": []})
     return replace(parts, certificate=bare, witnesses={})
 
 
-def _other_term(parts: Parts) -> Parts:
+def _other_term(parts: Contents) -> Contents:
     first, *others = parts.certificate.network
     changed = first.model_copy(update={"sha256": hashlib.sha256(b"other").hexdigest()})
     return _certificate(network=[changed, *others])(parts)
@@ -201,7 +201,9 @@ def _other_term(parts: Parts) -> Parts:
         (_certificate(task="regression"), "model"),
     ],
 )
-def test_a_forged_document_is_refused_where_it_lies(case: Case, change: Callable[[Parts], Parts], step: str) -> None:
+def test_a_forged_document_is_refused_where_it_lies(
+    case: Case, change: Callable[[Contents], Contents], step: str
+) -> None:
     """The digest is made anew each time, so that nothing but the proof stands between a forger and a certificate."""
     assert verified(forged(case, lambda parts: parts)).verdict == "holds"
     with pytest.raises(CertificateRefused) as refused:
@@ -210,7 +212,7 @@ def test_a_forged_document_is_refused_where_it_lies(case: Case, change: Callable
 
 
 def test_every_claimed_norm_is_proved(case: Case) -> None:
-    count = len(from_bytes(case.certificate)[0].norms)
+    count = len(from_bytes(case.certificate).certificate.norms)
     assert count == verified(case).norms > 3
     for position in range(count):
         with pytest.raises(CertificateRefused):
@@ -230,7 +232,7 @@ def test_a_model_with_one_other_weight_is_refused_even_with_its_digest_in_the_do
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, model.graph.initializer[0].name))
     other = model.SerializeToString()
 
-    def renamed(parts: Parts) -> Parts:
+    def renamed(parts: Contents) -> Contents:
         described = parts.certificate.model.model_copy(update={"sha256": hashlib.sha256(other).hexdigest()})
         return _certificate(model=described)(parts)
 

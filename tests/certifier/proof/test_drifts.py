@@ -16,6 +16,7 @@ from certifier.engine import Engine
 from certifier.executions import Execution
 from certifier.flow import Network
 from certifier.limits import Limits
+from certifier.magnitudes import positive_vector
 from certifier.network import build_network, served_model
 from certifier.norms import Norms
 from certifier.operators import Composed, Convolution, Diagonal, Operator, Rearrange, Sum, dense
@@ -29,7 +30,6 @@ from certifier.ranges import needs_range, with_ranges
 from certifier.reading.onnx import read_onnx
 from certifier.search.attack import EXACT
 from certifier.search.hints import CarriedVectors
-from certifier.search.magnitudes import positive_vector
 from certifier.search.state import SearchState
 from certifier.terms import Affine
 from tests.building import SEAL, Model, single

@@ -1,16 +1,19 @@
-"""Proposes the positive vectors with which `proof.magnitudes` bounds norms of entrywise magnitudes.
+"""Norms of entrywise magnitudes: `proof.magnitudes` bounds them with the positive vectors that are proposed here.
 
-Untrusted: a bad vector makes a bound looser, never wrong.
+The vectors are untrusted: a bad one makes a bound looser, never wrong.  They take a fixed number of steps from a fixed
+start, so that whoever verifies a certificate comes to the same bounds without any search.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certifier.operators import Convolution, Kronecker, Operator
+from certifier.proof.magnitudes import magnitude_norm_upper
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +22,24 @@ WHOLE_STEPS = 3
 """Maps without a small core are applied as a whole, which takes longer."""
 CHEAP = 2**24
 """Products of one application up to which a convolution is applied as a whole, too."""
+
+
+class MagnitudeNorms:
+    """Proved norms of the entrywise magnitudes of one network's maps, each bounded once."""
+
+    def __init__(self, *, before: Callable[[str], None]) -> None:
+        """`before` is told of every layer and may raise to end the proofs."""
+        self._before = before
+        self._known: dict[str, float] = {}
+
+    def norm_upper(self, operator: Operator, name: str) -> float:
+        """‖|A|‖ <= result for the entrywise magnitude of a map; it is no less than ‖A‖.  `name` is the layer's."""
+        known = self._known.get(operator.digest)
+        if known is None:
+            self._before(name or operator.describe())
+            known = magnitude_norm_upper(operator, positive_vector(operator))
+            self._known[operator.digest] = known
+        return known
 
 
 def positive_vector(operator: Operator) -> Floats:
