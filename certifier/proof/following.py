@@ -184,18 +184,22 @@ class Following:
         return sum_of(times(own.of_output, reached), times(own.of_input, entering), self._form(constant=own.absolute))
 
     def _after_product(self, term: Bilinear, by_first: float, by_second: float) -> _Value:
-        """B(û, v̂) - B(u, v) = B(û - u, v) + B(u, v̂ - v) + B(û - u, v̂ - v), where ‖û - u‖ stays below a cap.
+        """B(û, v̂) - B(u, v) = B(û - u, v) + B(u, v̂ - v) + B(û - u, v̂ - v), where the drift of one stays below a cap.
 
+        It is that of the larger factor, which is also called the first here: rounding moves it less in proportion.
         The factors bound what |u| and |v| do as well, and ‖B(d, e)‖ <= ‖d‖ ‖e‖ (`certifier.products`).
         """
         at, count = self._precisions[term.dtype], term.form.fan_in + 1
         if count * at.unit >= 0.25:
             raise NoDrift(f"node {term.name!r} ({term.operator}) sums too many products for {term.dtype}")
-        first, second = (self._values[source] for source in term.sources)
+        name, other = term.sources
+        if by_first > by_second:
+            name, other, by_first, by_second = other, name, by_second, by_first
+        first, second = self._values[name], self._values[other]
         cap = by_second or 1.0
         self.peak = sum_of(self.peak, times(up(1.0 / cap), first.drift))
         held = float(add_upper(by_second, cap))
-        size = times(held, self.executed(term.sources[1]))
+        size = times(held, self.executed(other))
         self.peak = sum_of(self.peak, times(2.0 / LARGEST[term.dtype], size))
         flushed = self._form(constant=up(up(2.0 * count * at.tiny * math.sqrt(math.prod(term.shape)))))
         own = sum_of(times(gamma_upper(count, at.unit), size), flushed)

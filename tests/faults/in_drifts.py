@@ -90,6 +90,13 @@ FAULTS = (
         tests=(PRODUCTS,),
     ),
     Fault(
+        name="a factor changes its role and keeps its bound",
+        file="certifier/proof/following.py",
+        old="name, other, by_first, by_second = other, name, by_second, by_first",
+        new="name, other = other, name",
+        tests=(PRODUCTS,),
+    ),
+    Fault(
         name="the sums of a product are exact",
         file="certifier/proof/following.py",
         old="own = sum_of(times(gamma_upper(count, at.unit), size), flushed)",

@@ -105,12 +105,13 @@ def test_factors_bound_magnitudes_and_movements_of_both_factors(name: str) -> No
         assert np.linalg.norm(form(d, e)) <= np.linalg.norm(d) * np.linalg.norm(e) * (1 + 1e-12)
 
 
-def _drifting_product(*, first: float, second: float) -> Model:
-    """(x + a) - a times (x + b) - b: factors near 1 that the addition makes drift."""
+def _drifting_product(*, first: float, second: float, half: float = 1.0) -> Model:
+    """(x + a) - a times (x + b) - b: factors near 1 that the addition makes drift; the second times `half`."""
     model = Model(1)
     factors = []
-    for large in (first, second):
-        there = model.add("Add", "x", np.array([large]))
+    for large, factor in ((first, 1.0), (second, half)):
+        start = model.add("Mul", "x", np.array([factor]))
+        there = model.add("Add", start, np.array([large]))
         factors.append(model.add("Sub", there, np.array([large])))
     model.add("Mul", *factors)
     return model
@@ -129,9 +130,28 @@ def test_a_factor_that_drifts_moves_the_product(first: float, second: float) -> 
     assert allowed.max() <= 50 * error.max()
 
 
-def test_a_factor_that_drifts_beyond_its_reach_leaves_no_room() -> None:
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_small_factor_may_drift_beyond_its_reach(order: tuple[int, int]) -> None:
+    """A gate that is nearly shut, 2^-24 x from a number near 1, beside a value that drifts far less than it may."""
+    model = Model(1)
+    tiny = model.add("Mul", "x", np.array([2.0**-24]))
+    gate = model.add("Sub", model.add("Add", tiny, np.array([1.0])), np.array([1.0]))
+    factors = gate, "x"
+    model.add("Mul", factors[order[0]], factors[order[1]])
+    case = Case(model, "float32", Box(lower=np.full(1, 0.5), upper=np.full(1, 1.5)))
+    rows = np.linspace(0.6, 1.4, 33)[:, None]
+    around = case.at(rows)
+    error = np.abs(case.engine.run(rows) - case.exact(rows)[0])
+    assert (around.room > 1e3).all()
+    assert (error <= around.outputs()[0]).all() and around.outputs()[0].max() <= 50 * error.max()
+
+
+@pytest.mark.parametrize(("first", "second"), [(2.0**26, 2.0**26), (2.0**26, 0.0)])
+def test_a_factor_that_drifts_beyond_its_reach_leaves_no_room(first: float, second: float) -> None:
+    """Both do; or one does that is larger than the other, which is halved."""
     box = Box(lower=np.full(1, 0.5), upper=np.full(1, 1.5))
-    case = Case(_drifting_product(first=2.0**26, second=0.0), "float32", box)
+    model = _drifting_product(first=first, second=second, half=0.5 if second == 0.0 else 1.0)
+    case = Case(model, "float32", box)
     around = case.at(np.array([[1.0]]))
     assert around.room[0] == 0.0 and np.isinf(around.within(0.1)[1]).all()
 
