@@ -52,15 +52,21 @@ def _smaller(first: Floats | None, second: Floats | None) -> Floats | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decisions:
+class Ranking:
+    """Per row the class of the largest logit, the second, and how far they are apart as computed.  Shapes: all [B]."""
+
+    label: NDArray[np.intp]
+    runner_up: NDArray[np.intp]
+    margin: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions(Ranking):
     """Per row a label and how far the input may move without changing it; `because` says why a radius is 0.
 
     Shapes: all [B]; `because` holds None where the radius is positive.
     """
 
-    label: NDArray[np.intp]
-    runner_up: NDArray[np.intp]
-    margin: Floats
     radius: Floats
     because: list[str | None]
 
@@ -90,6 +96,23 @@ def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:
     return np.asarray(np.where((margin_lower > 0) & (below > 0), np.minimum(below, LARGEST), 0.0))
 
 
+def rank(logits: Floats) -> Ranking:
+    """What the logits of every row say by themselves.  Shapes: [B, c], c >= 2, all finite."""
+    count = np.arange(len(logits))
+    label = np.asarray(np.argmax(logits, axis=1))
+    others = logits.copy()
+    others[count, label] = -np.inf
+    runner_up = np.asarray(np.argmax(others, axis=1))
+    return Ranking(label=label, runner_up=runner_up, margin=logits[count, label] - logits[count, runner_up])
+
+
+def rank_binary(logits: Floats, threshold: float) -> Ranking:
+    """The same of a single logit and the threshold between its two classes.  Shapes: [B], all finite."""
+    gap = logits - threshold
+    label = (gap > 0).astype(np.intp)
+    return Ranking(label=label, runner_up=1 - label, margin=np.abs(gap))
+
+
 def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None) -> Decisions:
     """The class of every row and its certified radius: in exact arithmetic, or in that of which `drifts` speak.
 
@@ -100,11 +123,8 @@ def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None
     count = np.arange(len(logits))
     finite = np.asarray(np.isfinite(logits).all(axis=1))
     usable = np.where(finite[:, None], logits, 0.0)
-    label = np.asarray(np.argmax(usable, axis=1))
-    others = usable.copy()
-    others[count, label] = -np.inf
-    runner_up = np.asarray(np.argmax(others, axis=1))
-    margin = usable[count, label] - usable[count, runner_up]
+    ranking = rank(usable)
+    label, margin = ranking.label, ranking.margin
     with np.errstate(over="ignore", invalid="ignore"):
         # Each difference is within one step of the real one, as is each subtraction of what rounding may hide.
         gaps = np.nextafter(usable[count, label][:, None] - usable, -np.inf)
@@ -118,7 +138,7 @@ def decide(logits: Floats, stray: Floats, pairs: Floats, drifts: DriftsAt | None
     radius = np.where(finite, np.minimum(radii.min(axis=1), room), 0.0)
     lowest, left = margin_lower.min(axis=1), left.min(axis=1)
     reasons = _reasons(finite, lowest, left, radius, room, ties=[(margin == 0.0, TIED)])
-    return Decisions(label=label, runner_up=runner_up, margin=margin, radius=radius, because=reasons)
+    return Decisions(label=label, runner_up=ranking.runner_up, margin=margin, radius=radius, because=reasons)
 
 
 def _radii(margin_lower: Floats, constants: Floats, fixed: Floats | float, growth: Floats | float) -> tuple:
@@ -142,6 +162,8 @@ def _reasons(
     ties: list[tuple[NDArray[np.bool_], str]],
 ) -> list[str | None]:
     """Why each radius is 0; None where it is not."""
+    if radius.all():
+        return [None] * len(radius)
     known = [(~finite, NOT_FINITE), *ties, (lowest <= 0, WITHIN_ROUNDING)]
     known += [(np.asarray(room <= 0) & finite, NO_ROOM), (left <= 0, WITHIN_DRIFT), (radius == 0.0, TOO_SMALL)]
     chosen = np.select([where for where, _ in known], [text for _, text in known], default="")
@@ -157,9 +179,8 @@ def decide_binary(
     """
     theta, theta_stray = threshold
     finite = np.isfinite(logits)
-    gap = np.where(finite, logits, theta) - theta
-    label = (gap > 0).astype(np.intp)
-    margin = np.abs(gap)
+    ranking = rank_binary(np.where(finite, logits, theta), theta)
+    label, margin = ranking.label, ranking.margin
     with np.errstate(over="ignore", invalid="ignore"):
         margin_lower = np.nextafter(np.nextafter(margin, -np.inf) - add_upper(stray, theta_stray), -np.inf)
     margin_lower = np.where(np.isfinite(margin_lower), margin_lower, -np.inf)
@@ -169,7 +190,7 @@ def decide_binary(
     left, radii = _radii(margin_lower, np.full_like(margin_lower, upper), fixed, growth)
     radius = np.where(finite, np.minimum(radii, room), 0.0)
     reasons = _reasons(finite, margin_lower, left, radius, room, ties=[(margin == 0.0, AT_THRESHOLD)])
-    return Decisions(label=label, runner_up=1 - label, margin=margin, radius=radius, because=reasons)
+    return Decisions(label=label, runner_up=ranking.runner_up, margin=margin, radius=radius, because=reasons)
 
 
 def output_reach(constants: Constants, distance_upper: float, count: int) -> Floats:

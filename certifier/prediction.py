@@ -171,7 +171,7 @@ class Predictor:
             facts = zip(served.tolist(), bounds, inside, strict=True)
             return [_regression(outputs, bound, because if held else OUTSIDE) for outputs, bound, held in facts]
         exact = self._decider.decide(enclosure.centre, enclosure.radius, around)
-        shown = self._decider.decide(served, np.zeros_like(served), None)
+        shown = self._decider.rank(served)
         radius = exact.radius if refused is None else np.zeros_like(exact.radius)
         sound = inside & (exact.label == shown.label) & (refused is None)
         radius, refinement = self._refined(rows, strays, exact, radius, sound, around, seconds)

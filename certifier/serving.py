@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certifier.certificates import Constants, Decisions, decide, decide_binary
+from certifier.certificates import Constants, Decisions, Ranking, decide, decide_binary, rank, rank_binary
 from certifier.documents import Task
 from certifier.proof.drifts import DriftsAt
 
@@ -42,6 +42,12 @@ class Decider:
             assert self.constants.pairs is not None
             return decide(outputs, stray, self.constants.pairs, drifts)
         return decide_binary(outputs[:, 0], stray[:, 0], self.threshold_logit, self.constants.upper, drifts)
+
+    def rank(self, outputs: Floats) -> Ranking:
+        """The class of every row of finite outputs by themselves, and by how much it leads.  Shapes: [B, c]."""
+        if self.task == "classification":
+            return rank(outputs)
+        return rank_binary(outputs[:, 0], self.threshold_logit[0])
 
     def margin_gradient(self, outputs: Floats, label: NDArray[np.intp]) -> Floats:
         """The gradient of each label's margin over the best other class with respect to the outputs [B, c]."""

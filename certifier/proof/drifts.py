@@ -126,21 +126,20 @@ class Drifts:
         """The drifts around inputs of which all that is `measured` is known from above."""
         columns = [measures.stray, *map(measures.values.__getitem__, self.values)]
         columns += map(measures.sums.__getitem__, self.sums)
-        count, first = self.constants.size, len(self.carried)
-        constants, slopes = self._tables
-        limits = np.concatenate(
-            [*(measures.rooms[part.term] for part in self.rooms), np.ones_like(measures.stray)], axis=1
-        )
+        constants, slopes, units = self._tables
         with np.errstate(over="ignore", invalid="ignore"):
             fixed = np.concatenate(columns, axis=1) @ slopes
-            for part in self.summed:
-                entries = part.unit * measures.entries[part.term]
-                fixed[:, -count:] += entries
-                fixed[:, -2 * count : -count] += entries
-            fixed *= SLACK
             fixed += constants
+            both = fixed[:, -2 * self.constants.size :].reshape(len(fixed), 2, -1)
+            for part, unit in zip(self.summed, units, strict=True):
+                entries = unit * measures.entries[part.term]
+                both += entries[:, None]
             # Numbers, since what has limits grows by no less than the least normal number where it grows at all.
-            room = ((limits - fixed[:, first : first + len(self.rooms) + 1]) / self._limited_growths).min(axis=1)
+            *growths, peak = self._limited_growths
+            first = len(self.carried)
+            room = (1.0 - fixed[:, first + len(growths)]) / peak
+            for place, (part, growth) in enumerate(zip(self.rooms, growths, strict=True), first):
+                room = np.minimum(room, (measures.rooms[part.term][:, 0] - fixed[:, place]) / growth)
         return DriftsAt(drifts=self, fixed=fixed, room=np.where(room > NEGLIGIBLE, room, 0.0))
 
     @cached_property
@@ -161,16 +160,21 @@ class Drifts:
         return np.concatenate([single, outputs, own], axis=1)
 
     @cached_property
-    def _tables(self) -> tuple[Floats, Floats]:
-        """The constants of all forms, above what underflows, and all else but the radius."""
+    def _tables(self) -> tuple[Floats, Floats, list[float]]:
+        """The constants of all forms, all else but the radius, and the units of `summed`.
+
+        All are above what rounds and underflows in the sums and products that follow.
+        """
         constants = add_upper(mul_upper(self.table[0], SLACK), NEGLIGIBLE)
-        return np.asarray(constants), np.ascontiguousarray(self.table[1:-1])
+        slopes = np.ascontiguousarray(mul_upper(self.table[1:-1], SLACK))
+        return np.asarray(constants), slopes, [float(mul_upper(part.unit, SLACK)) for part in self.summed]
 
     @cached_property
     def growths(self) -> Floats:
-        """How fast the whole drift and that of every output grow with the radius.  Shapes: [1 + c]."""
+        """How fast the whole drift and that of every output grow with the radius, above what a few sums and products
+        with it round.  Shapes: [1 + c]."""
         count = self.constants.size
-        return self.table[-1, -2 * count - 1 : -count].copy()
+        return np.asarray(mul_upper(self.table[-1, -2 * count - 1 : -count], SLACK))
 
     @cached_property
     def pair_growths(self) -> Floats:
@@ -183,10 +187,10 @@ class Drifts:
         return np.asarray(growth)
 
     @cached_property
-    def _limited_growths(self) -> Floats:
+    def _limited_growths(self) -> list[float]:
         """How fast the forms of rooms and the peak grow, above what dividing by it rounds; infinite if they do not."""
         growths = mul_upper([*(part.form[-1] for part in self.rooms), self.peak[-1]], SLACK)
-        return np.where(growths == 0, np.inf, growths)
+        return np.where(growths == 0, np.inf, growths).tolist()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -233,7 +237,7 @@ class DriftsAt:
         +inf where a number could overflow.  Shapes: [B], [B, c].
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            reached = (self._whole_and_outputs + self.drifts.growths * distance) * SLACK
+            reached = self._whole_and_outputs + self.drifts.growths * distance
         reached = np.where((distance < self.room)[:, None], _known(reached), np.inf)
         return reached[:, 0], reached[:, 1:]
 

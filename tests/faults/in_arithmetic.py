@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import PROOF, Fault
 
 DRIFTS = PROOF + "test_drifts.py"
+FORMS = PROOF + "test_drift_forms.py"
 ARITHMETIC = "tests/certifier/test_arithmetic.py"
 
 FAULTS: tuple[Fault, ...] = (
@@ -25,9 +26,30 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="what the last term sums up at the input itself is free",
         file="certifier/proof/drifts.py",
-        old="entries = part.unit * measures.entries[part.term]",
+        old="entries = unit * measures.entries[part.term]",
         new="entries = 0.0 * measures.entries[part.term]",
         tests=(DRIFTS,),
+    ),
+    Fault(
+        name="what rounds when a form is evaluated is free",
+        file="certifier/proof/drifts.py",
+        old="np.ascontiguousarray(mul_upper(self.table[1:-1], SLACK))",
+        new="np.ascontiguousarray(self.table[1:-1])",
+        tests=(FORMS,),
+    ),
+    Fault(
+        name="what the last term sums up is multiplied without room for rounding",
+        file="certifier/proof/drifts.py",
+        old="[float(mul_upper(part.unit, SLACK)) for part in self.summed]",
+        new="[part.unit * (1 - 2.0**-52) for part in self.summed]",
+        tests=(FORMS,),
+    ),
+    Fault(
+        name="products with a distance round for free",
+        file="certifier/proof/drifts.py",
+        old="np.asarray(mul_upper(self.table[-1, -2 * count - 1 : -count], SLACK))",
+        new="self.table[-1, -2 * count - 1 : -count]",
+        tests=(FORMS,),
     ),
     Fault(
         name="sums do not grow with the ball",

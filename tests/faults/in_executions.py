@@ -259,8 +259,8 @@ FAULTS = (
     Fault(
         name="a drift has room as if nothing else had limits",
         file="certifier/proof/drifts.py",
-        old="self._limited_growths).min(axis=1)",
-        new="self._limited_growths)[:, -1]",
+        old="for place, (part, growth) in enumerate(zip(self.rooms, growths, strict=True), first):",
+        new="for place, (part, growth) in ():",
         tests=(NORMALISATIONS,),
     ),
     Fault(
