@@ -20,7 +20,7 @@ from certifier.proof.execution import Gain, Gains
 
 Floats = NDArray[np.float64]
 
-DRIFT_LAYOUT = 4
+DRIFT_LAYOUT = 5
 """Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
 
 

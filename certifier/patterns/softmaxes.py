@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from certifier.operators import Kronecker
 from certifier.patterns.matching import PRECISIONS
 from certifier.patterns.tracing import Array, Groups, Trace, moves
 from certifier.products import Bilinear, EntrywiseForm
-from certifier.terms import REFERENCE, Affine, Contraction, Precision, Term
+from certifier.terms import REFERENCE, Affine, Contraction, Precision, Rounding, Term
 from certifier.vector_functions.pooling import WindowLogSumExp, WindowMaximum
 from certifier.vector_functions.softmaxes import AlongAxis, LogSoftmax, Softmax
 
@@ -217,11 +218,19 @@ def _within(cube: Array, radius: Array, bound: Array, at: Precision) -> Array:
     return np.where((abs(cube) + radius).max(axis=2, keepdims=True) <= MODERATE, bound, np.inf)
 
 
+def _of_moderate(rounding: Rounding | None) -> Rounding | None:
+    """The same where no entry of the input is beyond `MODERATE`, as none is if its length is not."""
+    return None if rounding is None else replace(rounding, largest_input=MODERATE)
+
+
 class SmallSoftmax(Softmax):
     """Softmax of an engine that does not subtract the maximum: the same function, bounded for moderate entries only."""
 
     def _kernel(self, cube: Array, largest: Array, output: Array, moved: Array, at: Precision) -> Array:
         return _within(cube, largest, super()._kernel(cube, largest, output, moved, at), at)
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        return _of_moderate(super().rounding(at))
 
 
 class SmallLogSoftmax(LogSoftmax):
@@ -229,3 +238,6 @@ class SmallLogSoftmax(LogSoftmax):
 
     def _along_stray(self, cube: Array, radius: Array, output: Array, at: Precision) -> Array:
         return _within(cube, radius, super()._along_stray(cube, radius, output, at), at)
+
+    def rounding(self, at: Precision) -> Rounding | None:
+        return _of_moderate(super().rounding(at))

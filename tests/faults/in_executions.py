@@ -12,6 +12,13 @@ RUNS = "tests/certifier/test_runs.py"
 
 FAULTS = (
     Fault(
+        name="exponentials that nothing is subtracted from overflow nowhere",
+        file="certifier/patterns/softmaxes.py",
+        old="replace(rounding, largest_input=MODERATE)",
+        new="rounding",
+        tests=(PROOF + "test_drifts_of_overflow.py",),
+    ),
+    Fault(
         name="alpha leaves what underflowed as it is",
         file="certifier/rules/matrices.py",
         old='"amplification": max(1.0, abs(alpha))',
