@@ -264,4 +264,5 @@ def _reach(value: Array, length: Array) -> Array:
 
 
 def _lengths(entries: Array) -> Array:
-    return norm_upper(np.where(np.isnan(entries), np.inf, entries), 1)[:, None]
+    # Infinite where anything is no number.
+    return norm_upper(entries, 1)[:, None]

@@ -13,6 +13,7 @@ Raises: ValueError for a negative operand where the docstring says non-negative,
 """
 
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +27,11 @@ TINY = 2.0**-1022  # the smallest normal float64
 
 Float = NDArray[np.float64]
 
-_EXPONENT_BITS = np.int64(0x7FF0000000000000)
-_FRACTION_BITS = np.int64(0x000FFFFFFFFFFFFF)
+LEAST_SQUARE, LARGEST_SQUARE = 2.0**-900, 2.0**1000
+"""Sums of squares in between lose nothing that counts to underflow, and overflow in nothing that is made of them."""
+
+_ONE = np.uint64(1)
+_TWICE_LARGEST_FRACTION = np.uint64(2 * (2**52 - 1))
 
 
 def exact_float64(x: ArrayLike) -> Float:
@@ -64,9 +68,16 @@ def gamma(k: int, unit: float) -> Fraction:
     return product / (1 - product)
 
 
+@lru_cache(maxsize=4096)
 def gamma_upper(k: int, unit: float) -> float:
     """gamma_k = k·u / (1 - k·u) <= result; refuses k·u >= 1/2."""
     return float_upper(gamma(k, unit))
+
+
+@lru_cache(maxsize=4096)
+def growth_upper(k: int) -> float:
+    """1 + gamma_k <= result in float64: what k roundings may have taken, as a factor; refuses k·u >= 1/2."""
+    return float_upper(1 + gamma(k, FLOAT64))
 
 
 def up(x: ArrayLike) -> Float:
@@ -84,11 +95,13 @@ def down(x: ArrayLike) -> Float:
 def raised(x: ArrayLike) -> Float:
     """x <= raised(x), and no entry is subnormal."""
     x = exact_float64(x)
-    bits = np.ascontiguousarray(x).view(np.int64).reshape(x.shape)
-    subnormal = ((bits & _EXPONENT_BITS) == 0) & ((bits & _FRACTION_BITS) != 0)
+    bits = np.ascontiguousarray(x).view(np.uint64)
+    # Without the sign, from 1 to the largest fraction; zeros come round to the largest number.
+    subnormal = (bits << _ONE) - _ONE < _TWICE_LARGEST_FRACTION
     if not subnormal.any():
         return x
-    return np.where(subnormal, np.where(bits < 0, 0.0, TINY), x)
+    is_negative = bits.view(np.int64) < 0
+    return np.where(subnormal, np.where(is_negative, 0.0, TINY), x).reshape(x.shape)
 
 
 def lowered(x: ArrayLike) -> Float:
@@ -163,7 +176,7 @@ def sum_upper(x: ArrayLike, axis: int | tuple[int, ...] | None) -> Float:
     with np.errstate(all="ignore"):
         total = np.sum(x, axis=axis)
     terms = x.size // max(total.size, 1)
-    return mul_upper(np.where(np.isnan(total), np.inf, total), float_upper(1 + gamma(terms, FLOAT64)))
+    return mul_upper(np.where(np.isnan(total), np.inf, total), growth_upper(terms))
 
 
 def row_sum_upper(matrix: ArrayLike) -> Float:
@@ -182,7 +195,7 @@ def dot_upper(a: ArrayLike, b: ArrayLike) -> Float:
     with np.errstate(all="ignore"):
         total = np.sum(a * b, axis=-1)
     total = np.where(np.isnan(total), np.inf, total)
-    total = mul_upper(total, float_upper(1 + gamma(a.shape[-1], FLOAT64)))
+    total = mul_upper(total, growth_upper(a.shape[-1]))
     lost = mul_upper(16.0 * TINY, float(a.shape[-1]))
     zero = (a == 0).all(axis=-1) | (b == 0).all(axis=-1)
     result = times_power_of_two(add_upper(total, lost), (first + second)[..., 0])
@@ -194,14 +207,26 @@ def norm_upper(x: ArrayLike, axis: int | tuple[int, ...] | None) -> Float:
 
     With y = |x|·2^-e, max y in [1/2, 1), the sum of squares is at least 1/4, so that what scaling and
     squaring lose to underflow (at most 16·TINY a term) is below u² of it: Σ y² <= fl·(1-u)^-(n+1)
-    <= fl·(1 + gamma_(n+1)).
+    <= fl·(1 + gamma_(n+1)).  Where the squares' own sum is neither large nor small, nothing has to be scaled.
     """
-    y, exponent = _scaled_magnitudes(exact_float64(x), axis)
+    x = exact_float64(x)
+    if _are_zeros(x):
+        return np.max(x, axis=axis, initial=0.0)
+    with np.errstate(all="ignore"):
+        squares = np.sum(np.square(x), axis=axis)
+    if squares.size and squares.min() >= LEAST_SQUARE and squares.max() <= LARGEST_SQUARE:
+        enlarged = np.nextafter(squares * growth_upper(x.size // squares.size + 2), np.inf)
+        return np.nextafter(np.sqrt(enlarged), np.inf)
+    return _scaled_norm_upper(x, axis)
+
+
+def _scaled_norm_upper(x: Float, axis: int | tuple[int, ...] | None) -> Float:
+    y, exponent = _scaled_magnitudes(x, axis)
     with np.errstate(all="ignore"):
         total = np.sum(np.square(y), axis=axis)
     total = np.where(np.isnan(total), np.inf, total)
     terms = y.size // max(total.size, 1)
-    root = sqrt_upper(mul_upper(total, float_upper(1 + gamma(terms + 2, FLOAT64))))
+    root = sqrt_upper(mul_upper(total, growth_upper(terms + 2)))
     result = times_power_of_two(root, exponent.reshape(total.shape))
     return np.where(total == 0, 0.0, np.maximum(result, TINY))[()]
 
@@ -214,7 +239,7 @@ def norm_lower(x: ArrayLike, axis: int | tuple[int, ...] | None) -> Float:
         total = np.sum(np.square(y), axis=axis)
     terms = y.size // max(total.size, 1)
     finite = np.isfinite(total)
-    root = sqrt_lower(div_lower(np.where(finite, total, 0.0), float_upper(1 + gamma(terms + 3, FLOAT64))))
+    root = sqrt_lower(div_lower(np.where(finite, total, 0.0), growth_upper(terms + 3)))
     result = np.minimum(times_power_of_two(root, exponent.reshape(total.shape)), np.finfo(np.float64).max)
     return np.where(finite & (result > TINY), result, 0.0)[()]
 
@@ -243,6 +268,11 @@ def _scaled_magnitudes(x: Float, axis: int | tuple[int, ...] | None) -> tuple[Fl
     largest = np.max(magnitude, axis=axis, keepdims=True, initial=0.0)
     exponent = np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1].astype(np.int64)
     return times_power_of_two(magnitude, -exponent), exponent
+
+
+def _are_zeros(x: Float) -> bool:
+    """Whether every entry is +0, from the bits, since comparisons may read subnormal numbers as zero."""
+    return not np.ascontiguousarray(x).view(np.int64).any()
 
 
 def _non_negative(x: ArrayLike) -> Float:

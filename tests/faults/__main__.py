@@ -27,6 +27,7 @@ from tests.faults import (
     in_frequencies,
     in_multipliers,
     in_ranges,
+    in_rounding,
     in_service,
 )
 from tests.faults.fault import Fault
@@ -42,6 +43,7 @@ FAULTS = (
     *in_frequencies.FAULTS,
     *in_multipliers.FAULTS,
     *in_ranges.FAULTS,
+    *in_rounding.FAULTS,
     *in_service.FAULTS,
 )
 JOBS = 2

@@ -64,6 +64,41 @@ def test_norms_are_tight_at_every_scale(x: list[float], exponent: int) -> None:
     assert 0 < upper <= lower * (1 + 1e-13)
 
 
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=200), st.integers(-1000, 1000))
+def test_norms_are_the_same_numbers_whether_they_are_scaled_or_not(x: list[float], exponent: int) -> None:
+    rows = np.ldexp(np.array([x, x[::-1]]), exponent)
+    scaled = r._scaled_norm_upper(rows, 1)
+    assert r.norm_upper(rows, 1).tolist() == scaled.tolist()
+    assert r.norm_upper(rows[0], None) == r._scaled_norm_upper(rows[0], None)
+
+
+def test_squares_that_overflow_or_underflow_are_scaled_first() -> None:
+    for exponent in (*range(-1074, -440), *range(490, 1023)):
+        x = np.full((1, 3), 2.0**exponent)
+        upper = Fraction(float(r.norm_upper(x, 1)[0]))
+        assert upper**2 >= 3 * Fraction(2.0**exponent) ** 2
+        assert exponent < -1020 or upper <= 2 * Fraction(2.0**exponent)
+
+
+def test_one_row_of_zeros_among_others_has_norm_zero() -> None:
+    assert r.norm_upper([[0.0, 0.0], [3.0, 4.0]], 1).tolist()[0] == 0.0
+    assert r.norm_upper(np.zeros((2, 3)), 1).tolist() == [0.0, 0.0]
+    assert r.norm_upper(np.zeros((2, 3, 4)), (1, 2)).shape == (2,)
+    assert r.norm_upper(np.zeros((2, 0)), 1).tolist() == [0.0, 0.0]
+    assert r.norm_upper(np.zeros((0, 2)), 1).shape == (0,)
+
+
+def test_subnormal_numbers_are_recognised_by_their_bits() -> None:
+    """The least and the largest of them are moved outward, the least normal number and zeros are not."""
+    largest = np.nextafter(r.TINY, 0.0)
+    given_ = np.array([5e-324, largest, r.TINY, 0.0, -5e-324, -largest, -r.TINY, -0.0, np.inf, -np.inf, 1.0])
+    expected = [r.TINY, r.TINY, r.TINY, 0.0, 0.0, 0.0, -r.TINY, 0.0, np.inf, -np.inf, 1.0]
+    assert r.raised(given_).tolist() == expected
+    assert [float(r.raised(number)) for number in given_] == expected
+    assert r.raised(5e-324).shape == () and r.raised(given_.reshape(1, -1, 1)).shape == (1, 11, 1)
+    assert np.isnan(r.raised(np.nan))
+
+
 @pytest.mark.parametrize("value", [5e-324, 1e-320, 1e-310, 1e-200, 1e-163])
 def test_tiny_numbers_never_have_norm_zero(value: float) -> None:
     assert r.norm_upper([value, 0.0], None) >= value
