@@ -25,8 +25,11 @@ ROOM = 2.0**-44
 TINY = 2.0**-900
 LARGEST_POWER = 64
 """Powers beyond this are left out: their evaluation would need a wider room."""
-GROWTH = 2.0
+GROWTH = 1.9
 """How much steeper a function may be where it is held: the steeper, the further what it reads may drift."""
+CAP = 0.87
+"""Times a power of two it is how far.  Neither of both is a ratio of round numbers, at which functions and ranges are
+apt to end: last bits, which differ between machines, decide nothing."""
 HALVINGS = 200
 
 
@@ -65,7 +68,8 @@ class Steep(Elementwise):
             return None
         lower, upper = self.within
         wanted = GROWTH * float(np.max(self.steepest, initial=0.0))
-        cap = max(1.0, *(float(np.max(np.abs(end), initial=0.0)) for end in self.within))
+        largest = max(1.0, *(float(np.max(np.abs(end), initial=0.0)) for end in self.within))
+        cap = math.ldexp(CAP, math.frexp(largest)[1])
         for _ in range(HALVINGS):
             slopes = self.slopes_on(-add_upper(-lower, cap), add_upper(upper, cap))
             steepest = float(np.max(np.abs(slopes), initial=0.0))
