@@ -9,30 +9,30 @@ from certifier.packing import DRIFT_LAYOUT, drift_tables
 from tests.building import Model
 from tests.certifier.proof.test_drifts import Case
 
-LAYOUT = 3
+LAYOUT = 4
 NAMES = {
-    "values": ["x", "v0", "v1", "v2", "v3", "v4"],
-    "sums": ["v0", "v2", "v4", "v5", "v6"],
-    "summed": ["v6"],
-    "rooms": ["v3"],
+    "values": ["x", "v0", "v1", "v2", "v4", "v5", "v6"],
+    "sums": ["v0", "v4", "v6", "v7", "v8"],
+    "summed": ["v8"],
+    "rooms": ["v5"],
 }
 NUMBERS = {
-    "carried": 1.22037052e11,
+    "carried": 7.96152717e11,
     "carried_outputs": 14.4790706,
     "carried_pairs_0": 13.5275868,
     "carried_pairs_1": 13.5275868,
     "constants": 1.83563779e-06,
-    "own": 9.69498823e11,
+    "own": 6.44374817e12,
     "own_gains": 1.79284816e-05,
-    "peak": 2.37850099e-08,
-    "room_forms": 1.37111247e10,
+    "peak": 1.95889691e10,
+    "room_forms": 9.7841365e10,
     "summed_units": 536871107,
-    "whole": 2.46059382e11,
-    "pairs at x": 0.00070792003,
-    "pairs per radius": 0.000641202306,
-    "outputs at x": 0.000560239451,
-    "outputs per radius": 0.000421214682,
-    "room at x": 0.232340644,
+    "whole": 1.53696657e12,
+    "pairs at x": 0.00359015486,
+    "pairs per radius": 0.00485576801,
+    "outputs at x": 0.00287333064,
+    "outputs per radius": 0.00341750549,
+    "room at x": 0.0479087192,
 }
 MEANING = (
     "the drifts of one network have come to other numbers. If these mean something else than before (what a form "
@@ -42,10 +42,12 @@ MEANING = (
 
 
 def _case(arithmetic: AskedArithmetic) -> Case:
-    """A room, a sum of two branches and a last run of two layers, with weights that are exact everywhere."""
+    """A gate, a steep function, a room, a sum of two branches and a last run of two layers, with exact weights."""
     model = Model(3, opset=20)
     model.linear(_weights(4, 3), _weights(1, 4)[0])
     first = model.then("Tanh")
+    model.then("Exp")
+    model.then("Mul", first)
     model.linear(_weights(4, 4))
     model.then("LayerNormalization", np.ones(4), np.zeros(4), axis=-1, epsilon=2.0**-6)
     model.then("Add", first)

@@ -40,7 +40,7 @@ def _rich() -> Model:
     return model
 
 
-def _exponential() -> Model:
+def _steep() -> Model:
     """e^x / (1 + e^-x²): functions of unbounded slope, and a quotient."""
     model = Model(4)
     above = model.add("Exp", "x")
@@ -49,8 +49,8 @@ def _exponential() -> Model:
     return model
 
 
-def _tiny_epsilon() -> Model:
-    """Nothing is known of a normalisation whose epsilon single precision would flush to zero."""
+def _without_drifts() -> Model:
+    """A normalisation whose epsilon is no larger than what single precision flushes to zero."""
     model = Model(4)
     model.then("LayerNormalization", np.ones(4), np.zeros(4), epsilon=2.0**-126)
     return model
@@ -69,9 +69,9 @@ def case() -> Case:
         (_rich(), {}),
         (convolutional(), {}),
         (gated(), {"input_box": BOX}),
-        (_exponential(), {"input_box": BOX}),
+        (_steep(), {"input_box": BOX}),
     ],
-    ids=["dense", "rich", "convolutional", "gated", "exponential"],
+    ids=["dense", "rich", "convolutional", "gated", "steep"],
 )
 def test_drifts_are_derived_again(model: Model, options: dict[str, object], arithmetic: str) -> None:
     chosen = CertifyOptions.model_validate({"method": "product", "arithmetic": arithmetic, **options})
@@ -208,7 +208,7 @@ def test_exact_arithmetic_has_no_drifts(case: Case) -> None:
 
 
 def test_a_reason_against_drifts_is_derived_again(case: Case) -> None:
-    bound = certified(_tiny_epsilon(), method="product")
+    bound = certified(_without_drifts(), method="product")
     found = verified(bound)
     assert found.drifts == 0 and found.arithmetic.because is not None and "LayerNorm" in found.arithmetic.because
     assert found.arithmetic.because in found.arithmetic.statement
