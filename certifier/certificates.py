@@ -81,6 +81,7 @@ NO_ROOM = (
     "or rounding lead out of a range on which a constant holds"
 )
 TOO_SMALL = "the margin is too small for a positive radius"
+NO_CLASS = "a regressor has no class, so there is no radius"
 
 
 def strictly_below(margin_lower: Floats, constant_upper: Floats) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.box import OUTSIDE, Box
-from certifier.certificates import LARGEST, Decisions, output_reach
+from certifier.certificates import LARGEST, NO_CLASS, Decisions, output_reach
 from certifier.documents import (
     Certificate,
     OutputBounds,
@@ -37,12 +37,13 @@ from certifier.packing import OtherLayout, unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
 from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import NOTHING, Enclosure, enclose
-from certifier.proof.rounding import add_upper, div_lower, exact_float64, mul_upper, norm_upper
+from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
 from certifier.reading.onnx import read_onnx
 from certifier.refinement import Refiner, margin_goals
-from certifier.search.attack import EXACT
+from certifier.rows import validated
 from certifier.selftest import Subject, arithmetic_here
 from certifier.serving import Decider
+from certifier.terms import EXACT
 from certifier.transforms import InputTransform
 
 Floats = NDArray[np.float64]
@@ -53,7 +54,6 @@ NOT_REFINED = "nothing is certified of this input, or no other class can be reac
 OF_ANOTHER_BUILD = (
     "what rounding can do was stored by another build, for which it means something else; certify the model again"
 )
-NO_CLASS = "a regressor has no class, so there is no radius"
 CHUNK_ELEMENTS = 2**22
 """Rows are evaluated together as long as all their values stay below this many entries."""
 
@@ -136,9 +136,7 @@ class Predictor:
         if preprocessing is not None and len(self._parts.names) > 1:
             raise InvalidInput("preprocessing", "applies to models with one perturbed input")
         transform = InputTransform.of(preprocessing, self._network.input, self._has_batch_axis)
-        rows, strays = transform.apply(
-            self._validated(self.rows(inputs, field="inputs"), "inputs", transform.row_shape)
-        )
+        rows, strays = transform.apply(validated(self.rows(inputs, field="inputs"), "inputs", transform.row_shape))
         options = self.certificate.options
         seconds = None
         if options.refine if refine is None else refine:
@@ -272,8 +270,8 @@ class Predictor:
         Shapes: x and y [batch, *row_shape], alike; or by name as in `predict`.
         Raises: InvalidInput, also for inputs outside of the certificate's box.
         """
-        first = self._validated(self.rows(x, field="x"), "x", self.row_shape)
-        second = self._validated(self.rows(y, field="y"), "y", self.row_shape)
+        first = validated(self.rows(x, field="x"), "x", self.row_shape)
+        second = validated(self.rows(y, field="y"), "y", self.row_shape)
         if first.shape != second.shape:
             raise InvalidInput("y", f"has {len(second)} rows, but x has {len(first)}")
         for field, values in (("x", first), ("y", second)):
@@ -327,23 +325,6 @@ class Predictor:
             entering = np.abs(cast - rows)
         executed = enclose(self._network, rows, input_radius=entering, precisions=precisions, gains=self._gains)
         return add_upper(executed.radius, self._enclose(rows, np.zeros_like(rows)).radius)
-
-    def _validated(self, values: NDArray[Any], field: str, row_shape: tuple[int, ...]) -> Floats:
-        if values.dtype.kind not in "fiub":
-            raise InvalidInput(field, "must hold numbers")
-        if values.shape[1:] != row_shape or values.ndim != len(row_shape) + 1:
-            expected = ["batch", *row_shape]
-            raise InvalidInput(field, f"has shape {list(values.shape)}, but the model takes {expected}")
-        if len(values) == 0:
-            raise InvalidInput(field, "holds no rows")
-        try:
-            rows = exact_float64(values).reshape(len(values), -1)
-        except ValueError as error:
-            raise InvalidInput(field, f"holds numbers that double precision would round: {error}") from error
-        bad = ~np.isfinite(rows).all(axis=1)
-        if bad.any():
-            raise InvalidInput(field, f"row {int(np.argmax(bad))} holds NaN or infinite values")
-        return rows
 
 
 def _regression(outputs: list[float], bounds: OutputBounds | None, because: str) -> RowPrediction:

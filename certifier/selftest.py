@@ -27,9 +27,9 @@ from certifier.kernels import look_at_kernels
 from certifier.network import observable_model
 from certifier.proof.drifts import Drifts
 from certifier.proof.execution import Gains, enclose, steps
-from certifier.search.attack import EXACT, attack_in_ball, probe_inputs
+from certifier.search.attack import attack_in_ball, probe_inputs
 from certifier.serving import Decider
-from certifier.terms import PRECISIONS
+from certifier.terms import EXACT, PRECISIONS
 
 Floats = NDArray[np.float64]
 ATTACK_STEPS = (1.0, 0.3, 0.1)

@@ -14,12 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
 from certifier.box import Box
+from certifier.certificates import Constants
 from certifier.choice import choose
 from certifier.documents import (
     Arithmetic,
     CertifyOptions,
     Document,
     FixedInput,
+    RowPrediction,
     Task,
     TensorDescription,
 )
@@ -35,6 +37,7 @@ from certifier.portable.envelope import is_envelope, open_envelope
 from certifier.portable.structure import described
 from certifier.portable.writing import versions
 from certifier.proof.drifts import Drifts
+from certifier.proof.execution import Gains
 from certifier.tasks import notes_of, task_of
 
 
@@ -63,6 +66,11 @@ class Verification(Document):
     certified_with: dict[str, str] = Field(description="Versions of the software that wrote the document.")
     verified_with: dict[str, str] = Field(description="Versions of the software that proved it again.")
     unchecked: list[str] = Field(description="What a verification cannot say.")
+    rows: list[RowPrediction] | None = Field(
+        default=None,
+        description="Label, margin and radius of every input row, from what the document states and the float64 "
+        "evaluation of the network, which stands in for the engine's outputs; null without inputs.",
+    )
 
 
 UNCHECKED = [
@@ -72,9 +80,40 @@ UNCHECKED = [
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What the certificate speaks of: a network, how it is executed, and the box of inputs in which it does."""
+
+    network: Network
+    execution: Execution
+    box: Box
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A certificate that was proved again: `constants` and `drifts` are those that it states.
+
+    `drifts` are None for exact arithmetic, and where `certificate.arithmetic.because` says why there are none; `gains`
+    are proved norms of single terms.
+    """
+
+    verification: Verification
+    certificate: PortableCertificate
+    subject: Subject
+    constants: Constants
+    drifts: Drifts | None
+    gains: Gains
+
+
 def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: Limits) -> Verification:
+    """Prove a certificate again for a model's bytes: what `verified` finds, in words and figures."""
+    return verified(data, model, keys=keys, limits=limits, with_gains=False).verification
+
+
+def verified(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: Limits, with_gains: bool) -> Verified:
     """Prove a certificate again for a model's bytes.
 
+    `with_gains` proves norms of single terms also where no drifts rest on them; constants alone claim none.
     `data` is a certificate or a DSSE envelope around one; with `keys`, one of them has to have signed it.  Of `limits`,
     `model_bytes` holds for `data` as for the model; after `seconds` no step of the proof is begun.
     Raises: CertificateRefused at the first step that fails; NotFinished where one comes too late; ResourceLimitExceeded
@@ -99,6 +138,8 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
             execution=subject.execution,
             deadline=deadline,
         )
+        has_gains = with_gains and certificate.document != CONSTANTS_ALONE
+        gains = proved.product.gains() if has_gains else {}
     except NotFinished:
         raise
     except CertifierError as error:
@@ -106,8 +147,8 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
     reason = evidence.difference(stated, proved.constants)
     if reason is not None:
         raise CertificateRefused("constants", reason)
-    _drifts(contents, proved.derived)
-    return Verification(
+    known = _drifts(contents, proved.derived)
+    verification = Verification(
         model_sha256=certificate.model.sha256,
         task=certificate.task,
         classes=certificate.classes,
@@ -128,18 +169,17 @@ def verify(data: bytes, model: bytes, *, keys: list[Ed25519PublicKey], limits: L
         verified_with=versions(),
         unchecked=UNCHECKED,
     )
+    return Verified(
+        verification=verification,
+        certificate=certificate,
+        subject=subject,
+        constants=stated,
+        drifts=known,
+        gains=gains,
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Subject:
-    """What the certificate speaks of: a network, how it is executed, and the box of inputs in which it does."""
-
-    network: Network
-    execution: Execution
-    box: Box
-
-
-def _subject(certificate: PortableCertificate, model: bytes, limits: Limits) -> _Subject:
+def _subject(certificate: PortableCertificate, model: bytes, limits: Limits) -> Subject:
     """The network of the model and the box, which are the certified ones.
 
     Raises: CertificateRefused if they are others, or if the document says anything else of them than what is proved.
@@ -176,7 +216,7 @@ def _subject(certificate: PortableCertificate, model: bytes, limits: Limits) -> 
     )
     if (certificate.arithmetic, certificate.assumptions, certificate.notes) != words:
         raise CertificateRefused("network", "its arithmetic, assumptions or notes are not those of what is proved")
-    return _Subject(network=network, execution=execution, box=box)
+    return Subject(network=network, execution=execution, box=box)
 
 
 def _drifts(contents: Contents, derived: Derived) -> Drifts | None:

@@ -16,12 +16,9 @@ from certifier.box import Box
 from certifier.flow import Network
 from certifier.proof.execution import Gains, enclose
 from certifier.proof.rounding import div_lower, norm_lower, norm_upper
-from certifier.terms import PRECISIONS, REFERENCE
+from certifier.terms import EXACT
 
 Floats = NDArray[np.float64]
-
-EXACT = dict.fromkeys(PRECISIONS, REFERENCE)
-"""The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""
 
 LARGEST_EFFORT = 2**38
 """Products that one search may take: about a minute on one core, 17 evaluations of VGG-16 on 224x224."""

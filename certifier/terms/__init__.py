@@ -4,12 +4,13 @@ from certifier.terms.activation import Activation
 from certifier.terms.affine import BLURRING, Affine, Blurred
 from certifier.terms.contraction import Contraction, Rounding, VectorFunction
 from certifier.terms.elementwise import DERIVATIVE_ROOM, Bend, Elementwise
-from certifier.terms.precision import PRECISIONS, REFERENCE, Precision
+from certifier.terms.precision import EXACT, PRECISIONS, REFERENCE, Precision
 from certifier.terms.term import Term
 
 __all__ = [
     "BLURRING",
     "DERIVATIVE_ROOM",
+    "EXACT",
     "PRECISIONS",
     "REFERENCE",
     "Activation",

@@ -24,3 +24,5 @@ PRECISIONS = {
     "float16": Precision(unit=2.0**-11 + 2.0**-52, tiny=2.0**-14),
     "bfloat16": Precision(unit=2.0**-8 + 2.0**-52, tiny=2.0**-126),
 }
+EXACT = dict.fromkeys(PRECISIONS, REFERENCE)
+"""The precisions under which `enclose` encloses the exact network: float64's own rounding, whatever the dtype."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certifier.documents import TensorDescription
 from certifier.errors import InvalidInput
-from certifier.parts import as_rows
-
-if TYPE_CHECKING:
-    from certifier.prediction import Predictor
+from certifier.parts import InputParts, as_rows
 
 Array = NDArray[Any]
 
@@ -29,20 +28,20 @@ class InputFile:
     array: Array
     by_name: bool
 
-    def rows(self, predictor: Predictor) -> Array:
-        """The rows of the predictor's shape; several inputs are the archive's arrays of their names.
+    def rows(self, described: Sequence[TensorDescription]) -> Array:
+        """The rows of a model with these inputs; several inputs are the archive's arrays of their names.
 
         Raises: InvalidInput.
         """
-        described = predictor.certificate.model.inputs
+        whole = InputParts.of(described)
         if len(described) == 1 or not self.by_name:
-            return as_rows(self.array, predictor.row_shape, field=self.field)
+            return as_rows(self.array, whole.row_shape, field=self.field)
         parts = {}
         for tensor in described:
             shape = tuple(size for size in tensor.shape if size is not None)
             field = f"{self.field}.{tensor.name}"
             parts[tensor.name] = as_rows(read_array(self.path, key=tensor.name, field=field), shape, field=field)
-        return predictor.rows(parts, field=self.field)
+        return whole.rows(parts, self.field)
 
 
 def read_inputs(path: Path, *, key: str | None, field: str) -> InputFile:

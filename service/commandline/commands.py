@@ -55,7 +55,8 @@ def certify(
 ) -> None:
     """Prove a bound of the model's Lipschitz constant and print the certificate."""
     with ending_well(as_json=json):
-        from service.commandline.modelling import certify_file, write_file
+        from service.commandline.files import write_file
+        from service.commandline.modelling import certify_file
         from service.commandline.tables import show_certificate
 
         certified = certify_file(model, asked)
@@ -73,14 +74,26 @@ def verify(
     model: typed.Model,
     public_key: typed.PublicKey = None,
     seconds: typed.ProofSeconds = Limits.seconds,
+    inputs: typed.AuditedInputs = None,
+    inputs_key: typed.InputsKey = None,
     json: typed.Json = False,
 ) -> None:
-    """Prove a certificate file again for the model, without any search, and print what it rests on."""
+    """Prove a certificate file again for the model, without any search, and print what it rests on.
+
+    With inputs, print label, margin and certified radius of every row too, from what the file states and no engine.
+    """
     with ending_well(as_json=json):
-        from service.commandline.modelling import verify_file
+        from service.commandline.arrays import read_inputs
+        from service.commandline.auditing import audit_file, verify_file
         from service.commandline.tables import show_verification
 
-        found = verify_file(certificate, model, public_key=public_key, seconds=seconds)
+        if inputs is None:
+            if inputs_key is not None:
+                raise misuse("--inputs-key", "names an array of --inputs, which is not given")
+            found = verify_file(certificate, model, public_key=public_key, seconds=seconds)
+        else:
+            given = read_inputs(inputs, key=inputs_key, field="inputs")
+            found = audit_file(certificate, model, given, public_key=public_key, seconds=seconds)
         if json:
             print_json(found.model_dump_json())
         else:
@@ -134,7 +147,7 @@ def predict(
         distance = None if epsilon is None else values.distance(epsilon)
         given = read_inputs(inputs, key=inputs_key, field="inputs")
         predictor = predictor_of(certify_file(model, asked))
-        rows = given.rows(predictor)
+        rows = given.rows(predictor.certificate.model.inputs)
         with counting("predicting", len(rows)) as progress:
             predicted = list(
                 predictions(
@@ -186,7 +199,7 @@ def evaluate(
         given = read_inputs(inputs, key=inputs_key, field="inputs")
         truth = None if labels is None else as_labels(read_array(labels, key=labels_key, field="labels"))
         predictor = predictor_of(certify_file(model, asked))
-        rows = given.rows(predictor)
+        rows = given.rows(predictor.certificate.model.inputs)
         with counting("evaluating", len(rows)) as progress:
             answer = evaluate_rows(
                 predictor,
@@ -224,7 +237,7 @@ def compare(
 
         given = read_inputs(x, key=x_key, field="x"), read_inputs(y, key=y_key, field="y")
         predictor = predictor_of(certify_file(model, asked))
-        first, second = (each.rows(predictor) for each in given)
+        first, second = (each.rows(predictor.certificate.model.inputs) for each in given)
         answer = Comparisons(
             model=predictor.certificate.model.name,
             version=predictor.certificate.model.version,

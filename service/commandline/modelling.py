@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import stat
-import sys
 from pathlib import Path
 
 from certifier.certification import CertifiedModel, certify
 from certifier.checking import check
 from certifier.documents import ModelCheck
 from certifier.limits import Limits
-from certifier.portable.envelope import read_keys
 from certifier.prediction import Predictor
 from certifier.progress import Progress
 from certifier.search.state import SearchState
-from certifier.verification import Verification, verify
 from service.commandline.failures import misuse
+from service.commandline.files import STDIN, read_model_file
 from service.commandline.folder import StateFolder, unkept_seal
 from service.commandline.interruption import first_ends_the_search
 from service.commandline.options import Certifying, Typed
 from service.commandline.output import stages, warn
 from service.uploads import default_name
 
-STDIN = "-"
 VERSION = 1
 
 
@@ -82,56 +77,11 @@ def check_file(model: str, asked: Typed) -> ModelCheck:
     return check(read_model_file(model, limits), options=options, limits=limits)
 
 
-def verify_file(certificate: str, model: str, *, public_key: Path | None, seconds: float) -> Verification:
-    """What the file `certificate` proves of the model in the file `model`.
-
-    Raises: CertifierError; typer.BadParameter if a file cannot be opened.
-    """
-    limits = Limits(seconds=seconds)
-    document = read_model_file(certificate, limits, argument="CERTIFICATE")
-    keys = []
-    if public_key is not None:
-        keys = read_keys(read_model_file(str(public_key), limits, argument="--public-key"))
-    return verify(document, read_model_file(model, limits), keys=keys, limits=limits)
-
-
-def write_file(option: str, path: Path, data: bytes) -> None:
-    """Write `data` to a file of the user's.
-
-    Raises: typer.BadParameter if it cannot be written.
-    """
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise misuse(option, f"{path}: {error.strerror}") from None
-
-
 def predictor_of(certified: CertifiedModel) -> Predictor:
     """The certified model, ready to answer."""
     return Predictor(
         certificate=certified.certificate, served_model=certified.served_model, constants=certified.constants
     )
-
-
-def read_model_file(model: str, limits: Limits, *, argument: str = "MODEL") -> bytes:
-    """The bytes of a file or of standard input, of which no more are read than the limit allows.
-
-    Raises: ResourceLimitExceeded; typer.BadParameter.
-    """
-    if model == STDIN:
-        data = sys.stdin.buffer.read(limits.model_bytes + 1)
-        limits.demand("model_bytes", len(data))
-        return data
-    try:
-        with open(model, "rb") as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode):
-                limits.demand("model_bytes", status.st_size)
-            data = file.read() if stat.S_ISREG(status.st_mode) else file.read(limits.model_bytes + 1)
-    except OSError as error:
-        raise misuse(argument, f"{model}: {error.strerror}") from None
-    limits.demand("model_bytes", len(data))
-    return data
 
 
 def _read_calibration(path: Path, limits: Limits) -> bytes:

@@ -128,6 +128,13 @@ Inputs = Annotated[
         exists=True, dir_okay=False, metavar="FILE", help="Rows, as .npy or .npz; several inputs as .npz by name."
     ),
 ]
+AuditedInputs = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs", exists=True, dir_okay=False, metavar="FILE",
+        help="Rows to print label, margin and radius of, as .npy or .npz; several inputs as .npz by name.",
+    ),
+]  # fmt: skip
 Labels = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="One class number per row.")
 ]

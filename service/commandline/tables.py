@@ -22,6 +22,7 @@ from certifier.documents import (
     Predictions,
     Preprocessing,
     RowPrediction,
+    Task,
 )
 from certifier.evaluation import Evaluation
 from certifier.verification import Verification
@@ -107,6 +108,8 @@ def show_verification(console: Console, found: Verification) -> None:
         ("verified with", _versions(found.verified_with)),
     ]
     _show_facts(console, facts)
+    if found.rows is not None:
+        _show_rows(console, found.rows, task=found.task, epsilon=None)
 
 
 def _declared(options: CertifyOptions) -> list[tuple[str, str]]:
@@ -154,35 +157,38 @@ def show_check(console: Console, report: ModelCheck) -> None:
 
 def show_predictions(console: Console, predictions: Predictions) -> None:
     """One line per input row."""
-    if predictions.task == "regression":
-        return _show_outputs(console, predictions)
-    certified = () if predictions.epsilon is None else (f"certified at {predictions.epsilon:g}",)
+    _show_rows(console, predictions.rows, task=predictions.task, epsilon=predictions.epsilon)
+    _say_arithmetic(console, predictions.arithmetic)
+
+
+def _show_rows(console: Console, rows: Sequence[RowPrediction], *, task: Task, epsilon: float | None) -> None:
+    if task == "regression":
+        return _show_outputs(console, rows, epsilon)
+    certified = () if epsilon is None else (f"certified at {epsilon:g}",)
     table = _table("row*", "label*", "runner-up*", "margin*", "radius*", *certified, "because")
-    for position, row in enumerate(predictions.rows[:SHOWN_ROWS]):
-        verdict = () if predictions.epsilon is None else ("yes" if row.certified else "no",)
+    for position, row in enumerate(rows[:SHOWN_ROWS]):
+        verdict = () if epsilon is None else ("yes" if row.certified else "no",)
         margin, radius = _figure(row.margin), _at_least(row.radius)
         _row(
             table, position, row.label, _blank(row.runner_up), margin, radius, *verdict, row.because or _refinement(row)
         )
     console.print(table)
-    _say_more(console, len(predictions.rows), SHOWN_ROWS, "rows")
-    _say_arithmetic(console, predictions.arithmetic)
+    _say_more(console, len(rows), SHOWN_ROWS, "rows")
 
 
-def _show_outputs(console: Console, predictions: Predictions) -> None:
+def _show_outputs(console: Console, rows: Sequence[RowPrediction], epsilon: float | None) -> None:
     """A regressor's outputs, and where they stay within epsilon."""
-    within = () if predictions.epsilon is None else (f"stays in, within {predictions.epsilon:g}",)
+    within = () if epsilon is None else (f"stays in, within {epsilon:g}",)
     table = _table("row*", "output*", "value*", *within)
-    for position, row in enumerate(predictions.rows[:SHOWN_ROWS]):
+    for position, row in enumerate(rows[:SHOWN_ROWS]):
         for output, value in enumerate(row.logits[:SHOWN_OUTPUTS]):
             interval = () if row.output_bounds is None else (row.output_bounds.intervals[output],)
             bounds = (f"[{_at_least(one.lower)}, {_at_most(one.upper)}]" for one in interval)
             _row(table, position if output == 0 else "", output, _figure(value), *bounds)
     console.print(table)
-    _say_more(console, len(predictions.rows), SHOWN_ROWS, "rows")
-    if predictions.rows:
-        _say_more(console, len(predictions.rows[0].logits), SHOWN_OUTPUTS, "outputs of each row")
-    _say_arithmetic(console, predictions.arithmetic)
+    _say_more(console, len(rows), SHOWN_ROWS, "rows")
+    if rows:
+        _say_more(console, len(rows[0].logits), SHOWN_OUTPUTS, "outputs of each row")
 
 
 def _refinement(row: RowPrediction) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -43,6 +44,34 @@ def test_a_certificate_is_proved_again(lipcert: Commands, certificate: Path) -> 
         "does not say",
     ):
         assert text in table
+
+
+def test_rows_have_the_service_s_radii_but_for_the_room_of_the_file(lipcert: Commands, certificate: Path) -> None:
+    command = ("verify", certificate, lipcert.model, "--inputs", lipcert.inputs)
+    found = Verification.model_validate(lipcert.json(*command))
+    served = lipcert.json("predict", lipcert.model, "--seconds", 1, "--inputs", lipcert.inputs)["rows"]
+    assert found.rows is not None and found.verdict == "holds" and len(found.rows) == len(served) == 450
+    for ours, theirs in zip(found.rows, served, strict=True):
+        assert ours.label == theirs["label"] and ours.radius == pytest.approx(theirs["radius"], rel=1e-3)
+    table = lipcert.table(*command)
+    for text in ("holds for this model", "numbers derived again", "radius", "the first 20 of 450 rows"):
+        assert text in table
+    assert Verification.model_validate(lipcert.json("verify", certificate, lipcert.model)).rows is None
+
+
+def test_rows_that_cannot_be_used_are_refused(lipcert: Commands, certificate: Path, tmp_path: Path) -> None:
+    narrow = tmp_path / "narrow.npy"
+    np.save(narrow, np.ones((2, 3)))
+    document, _ = lipcert.refused("verify", certificate, lipcert.model, "--inputs", narrow)
+    assert (document["error"], document["field"]) == ("invalid_input", "inputs")
+    none = lipcert("verify", certificate, lipcert.model, "--inputs", tmp_path / "none.npy")
+    alone = lipcert("verify", certificate, lipcert.model, "--inputs-key", "x")
+    assert (none.exit_code, alone.exit_code) == (2, 2) and "--inputs-key" in alone.stderr
+    data = bytearray(certificate.read_bytes())
+    data[-1] ^= 1
+    certificate.write_bytes(bytes(data))
+    document, _ = lipcert.refused("verify", certificate, lipcert.model, "--inputs", lipcert.inputs)
+    assert document["step"] == "document"
 
 
 def test_a_signature_is_demanded_by_naming_a_key(lipcert: Commands, certificate: Path, public_key: Path) -> None:

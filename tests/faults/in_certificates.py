@@ -7,6 +7,7 @@ from tests.faults.fault import Fault
 VERIFICATION = "tests/certifier/portable/test_verification.py"
 HOSTILE = "tests/certifier/portable/test_hostile_documents.py"
 ENVELOPE = "tests/certifier/portable/test_envelope.py"
+AUDITING = "tests/certifier/portable/test_auditing.py"
 DRIFTS = "tests/certifier/portable/test_drifts_in_files.py"
 
 FAULTS = (
@@ -219,5 +220,40 @@ FAULTS = (
         old="up(1.0 / (term.count * REFERENCE.unit))",
         new="up(2.0 / (term.count * REFERENCE.unit))",
         tests=("tests/certifier/test_drift_layout.py",),
+    ),
+    Fault(
+        name="an auditor's radii pay for no rounding",
+        file="certifier/auditing.py",
+        old="None if drifts is None else drifts.at(enclosure.measures)",
+        new="None",
+        tests=(AUDITING,),
+    ),
+    Fault(
+        name="an auditor looks at no box",
+        file="certifier/auditing.py",
+        old="refusals = [refused if held else OUTSIDE for held in inside]",
+        new="refusals = [refused for held in inside]",
+        tests=(AUDITING,),
+    ),
+    Fault(
+        name="an auditor gives radii where none are certified",
+        file="certifier/auditing.py",
+        old="refused = self._known.certificate.arithmetic.because",
+        new="refused = None",
+        tests=(AUDITING,),
+    ),
+    Fault(
+        name="an auditor follows errors entry by entry alone",
+        file="certifier/auditing.py",
+        old="            gains=self._known.gains,",
+        new="            gains={},",
+        tests=(AUDITING,),
+    ),
+    Fault(
+        name="an auditor forgets the threshold",
+        file="certifier/auditing.py",
+        old="threshold=options.threshold or 0.5",
+        new="threshold=0.5",
+        tests=(AUDITING,),
     ),
 )

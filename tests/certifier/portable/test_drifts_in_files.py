@@ -26,7 +26,7 @@ TABLES = (
 )  # fmt: skip
 
 
-def _rich() -> Model:
+def rich() -> Model:
     """Everything that drifts have a table for: a room, a sum of two branches, a last run of two layers."""
     generator = np.random.default_rng(0)
     model = Model(6, opset=20)
@@ -40,7 +40,7 @@ def _rich() -> Model:
     return model
 
 
-def _steep() -> Model:
+def steep() -> Model:
     """e^x / (1 + e^-x²): functions of unbounded slope, and a quotient."""
     model = Model(4)
     above = model.add("Exp", "x")
@@ -49,7 +49,7 @@ def _steep() -> Model:
     return model
 
 
-def _without_drifts() -> Model:
+def without_drifts() -> Model:
     """A normalisation whose epsilon is no larger than what single precision flushes to zero."""
     model = Model(4)
     model.then("LayerNormalization", np.ones(4), np.zeros(4), epsilon=2.0**-126)
@@ -58,7 +58,7 @@ def _without_drifts() -> Model:
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return certified(_rich(), method="product")
+    return certified(rich(), method="product")
 
 
 @pytest.mark.parametrize("arithmetic", ["float32", "float64", "real"])
@@ -66,10 +66,10 @@ def case() -> Case:
     ("model", "options"),
     [
         (dense(), {}),
-        (_rich(), {}),
+        (rich(), {}),
         (convolutional(), {}),
         (gated(), {"input_box": BOX}),
-        (_steep(), {"input_box": BOX}),
+        (steep(), {"input_box": BOX}),
     ],
     ids=["dense", "rich", "convolutional", "gated", "steep"],
 )
@@ -208,7 +208,7 @@ def test_exact_arithmetic_has_no_drifts(case: Case) -> None:
 
 
 def test_a_reason_against_drifts_is_derived_again(case: Case) -> None:
-    bound = certified(_without_drifts(), method="product")
+    bound = certified(without_drifts(), method="product")
     found = verified(bound)
     assert found.drifts == 0 and found.arithmetic.because is not None and "LayerNorm" in found.arithmetic.because
     assert found.arithmetic.because in found.arithmetic.statement
@@ -246,7 +246,7 @@ def test_a_reason_cannot_be_made_up(case: Case) -> None:
     assert found.step == "drifts" and "a whim" in found.reason
 
 
-def _of_the_first_version(parts: Contents) -> Contents:
+def of_the_first_version(parts: Contents) -> Contents:
     options = parts.certificate.options.model_copy(update={"arithmetic": "float32"})
     bare = _certificate(document=CONSTANTS_ALONE, drifts=None)(_real(parts))
     return replace(_certificate(options=options)(bare), drifts={})
@@ -254,7 +254,7 @@ def _of_the_first_version(parts: Contents) -> Contents:
 
 def test_documents_of_the_first_version_speak_of_exact_arithmetic(case: Case) -> None:
     """Whatever their options ask for, as they did when there were no drifts."""
-    old = forged(case, _of_the_first_version)
+    old = forged(case, of_the_first_version)
     assert "drifts" not in json.loads(from_bytes(old.certificate).certificate.text)
     found = verified(old)
     assert (found.arithmetic.name, found.drifts, found.options.arithmetic) == ("real", 0, "float32")
