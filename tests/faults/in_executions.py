@@ -216,9 +216,9 @@ FAULTS = (
     ),
     Fault(
         name="inputs are rounded to double precision silently",
-        file="certifier/prediction.py",
-        old="            rows = exact_float64(values)",
-        new="            rows = values.astype(np.float64)",
+        file="certifier/rows.py",
+        old="        rows = exact_float64(values)",
+        new="        rows = values.astype(np.float64)",
         tests=(PREDICTION,),
     ),
     Fault(
