@@ -9,7 +9,7 @@ entries (the tokens of a sequence, the rows of a softmax).  Each step keeps the 
     softmax       entries in [0, 1];  ‖row‖ <= 1, since p_i >= 0 and Σ p_i = 1 make Σ p_i² <= 1
     normalisation ‖scale z/√(mean z² + ε) + shift‖ <= max|scale| √n + ‖shift‖, since ‖z‖² <= n (mean z² + ε)
     contraction   ‖F(y)‖ <= K ‖y‖ + ‖F(0)‖
-    product       ‖B(u, v)‖ <= sup ‖B(u, .)‖ ‖v‖
+    product       ‖B(u, v)‖ <= sup ‖B(u, .)‖ ‖v‖;  entries of v ∘ v: those of a power of 2
 
 Arithmetic: everything is rounded outward; what overflows or is not a number becomes unbounded.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,9 @@ from numpy.typing import NDArray
 from certifier.operators import Composed, Diagonal, Identity, Kronecker, Operator, Placed, Rearrange
 from certifier.products import Bilinear, EntrywiseForm, MatrixForm
 from certifier.proof.execution import SLACK
+from certifier.proof.forms import total_of
 from certifier.proof.rounding import add_upper, float_upper, gamma, mul_upper, norm_upper, row_sum_upper, sqrt_upper
+from certifier.steep import power
 from certifier.terms import REFERENCE, Activation, Affine, Contraction, Term
 from certifier.vector_functions.normalising import Normalisation
 from certifier.vector_functions.softmaxes import Softmax
@@ -35,6 +36,7 @@ Floats = NDArray[np.float64]
 Groups = tuple[NDArray[np.intp], Floats]
 """(group of each entry, bound of each group's L2 norm)."""
 NormOf = Callable[[Operator, str], float]
+SQUARE = power(2.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,6 +102,8 @@ def reach_of(term: Term, sources: Sequence[Reach], norm_of: NormOf) -> Reach:
 def _entries(term: Term, sources: Sequence[Reach]) -> tuple[Floats, Floats]:
     if isinstance(term, Activation):
         return term.function.range_on(sources[0].lower, sources[0].upper)
+    if isinstance(term, Bilinear) and isinstance(term.form, EntrywiseForm) and len(set(term.sources)) == 1:
+        return SQUARE.range_on(sources[0].lower, sources[0].upper)
     if not any(np.isfinite(source.magnitude).any() for source in sources) and not isinstance(term, Contraction):
         size = int(np.prod(term.shape))
         return np.full(size, -np.inf), np.full(size, np.inf)
@@ -248,11 +252,8 @@ def _joined(parts: Sequence[Groups], *, stacked: bool) -> Groups:
             joined = np.where(here, group + base, joined)
             base += len(lengths)
         return joined, np.concatenate([[0.0], *(lengths for _, lengths in parts)])
-    totals = np.array([float(norm_upper(lengths, None)) for _, lengths in parts])
-    length: Any = np.float64(0.0)
-    for total in totals:
-        length = add_upper(length, total)
-    return np.zeros(first.size, dtype=np.intp), np.array([float(length)])
+    length = total_of([float(norm_upper(lengths, None)) for _, lengths in parts])
+    return np.zeros(first.size, dtype=np.intp), np.array([length])
 
 
 def factors_of(term: Bilinear, first: Reach, second: Reach) -> tuple[float, float]:

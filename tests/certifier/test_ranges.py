@@ -42,7 +42,13 @@ def power(exponent: float):
     return build
 
 
+def root_of_square(model: Model) -> None:
+    model.add("Sqrt", model.add("Mul", "x", "x"))
+
+
 EXACT = [
+    (root_of_square, 1.0, 3.0, 3.0),
+    (root_of_square, -3.0, -1.0, 3.0),
     (square, -1.0, 2.0, 4.0),
     (power(2.0), -3.0, 2.0, 6.0),
     (power(3.0), -2.0, 1.0, 12.0),

@@ -10,6 +10,13 @@ RECURRENT = RULES + "test_recurrent.py"
 
 FAULTS = (
     Fault(
+        name="every product is a square",
+        file="certifier/proof/reach.py",
+        old=" and len(set(term.sources)) == 1:",
+        new=":",
+        tests=(REACH,),
+    ),
+    Fault(
         name="a product swaps the bounds of its factors",
         file="certifier/proof/reach.py",
         old="return _entrywise_norm(form, second, form.second, form.first), _entrywise_norm(\n"

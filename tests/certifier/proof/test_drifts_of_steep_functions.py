@@ -225,7 +225,7 @@ def _unit(model: Model, generator: np.random.Generator) -> None:
 
 
 def _root_mean_square(model: Model, generator: np.random.Generator) -> None:
-    mean = model.add("ReduceMean", model.add("Pow", "x", np.array(2.0)), np.array([1]), keepdims=1)
+    mean = model.add("ReduceMean", model.add("Mul", "x", "x"), np.array([1]), keepdims=1)
     root = model.add("Pow", model.add("Add", mean, np.array(2.0**-6)), np.array(-0.5))
     model.add("Mul", model.add("Sigmoid", "x"), root)
 

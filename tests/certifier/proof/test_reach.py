@@ -100,6 +100,27 @@ def test_every_value_stays_in_its_reach(seed):
         assert_holds(known[term.output], value)
 
 
+def test_a_value_times_itself_is_a_square():
+    """Also on either side of zero, around it, and without an end."""
+    model = Model(5)
+    model.add("Mul", "x", "x")
+    box = Box(lower=np.array([1.0, -3.0, -2.0, 0.0, -1e-3]), upper=np.array([3.0, -1.0, 1.0, 0.0, 1.0]))
+    network = network_of(model, box)
+    (square,) = network.terms
+    reach = reach_of(square, 2 * [Reach.box(box.lower, box.upper)], norm_of)
+    assert (reach.lower <= [1.0, 1.0, 0.0, 0.0, 0.0]).all() and (reach.upper >= [9.0, 9.0, 4.0, 0.0, 1.0]).all()
+    np.testing.assert_allclose(reach.lower, [1.0, 1.0, 0.0, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(reach.upper, [9.0, 9.0, 4.0, 0.0, 1.0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_product_of_two_values_is_no_square():
+    model = Model(2)
+    model.add("Mul", "x", model.add("Neg", "x"))
+    box = Box(lower=np.full(2, 1.0), upper=np.full(2, 2.0))
+    reach = reaches(network_of(model, box), box)[model.output]
+    assert (reach.lower <= -4.0).all() and (reach.upper >= -1.0).all()
+
+
 def test_an_unbounded_input_is_bounded_again_by_what_normalises():
     generator = np.random.default_rng(1)
     model = tokens(generator)
