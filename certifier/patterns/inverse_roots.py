@@ -12,6 +12,8 @@ from certifier.patterns.tracing import Array, Groups, Trace, moves
 
 SMALLEST_EPSILON = 2.0**-100
 """Far above what squares in single precision may lose to underflow."""
+LEAST_FACTOR, MOST_PER_ENTRY = 2.0**-5, 2.0**5
+"""What means may be multiplied by, and sums of squares, without overflowing or underflowing where a mean does not."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def _total(operator: Operator) -> tuple[Groups, Array, float] | None:
             return None
     if bool((weights == 1.0 / groups.count).all()) and len(parts) == 1:
         factor = 1.0
-    is_uniform = bool((weights == weights[0]).all()) and SMALLEST_EPSILON < factor < 1 / SMALLEST_EPSILON
-    return (groups, read, factor) if is_uniform else None
+    is_uniform = bool((weights == weights[0]).all())
+    return (groups, read, factor) if is_uniform and LEAST_FACTOR <= factor <= MOST_PER_ENTRY * groups.count else None
 
 
 def mean_of_groups(operator: Operator, *, factor: float) -> tuple[Groups, Array] | None:

@@ -22,8 +22,9 @@ from certifier.proof.rounding import div_lower
 from certifier.terms import Affine, Contraction, Term
 from certifier.vector_functions.normalising import Normalisation
 
-LEAST_SCALE = 2.0**-60
-"""Below it γ/√v might be flushed to zero, which the bound of the normalisation's own rounding does not count."""
+LEAST_SCALE, GREATEST_SCALE = 2.0**-60, 2.0**60
+"""Below the first γ/√v might be flushed to zero, beyond the second it or γ z might overflow, where the result does not:
+neither is counted by the bound of the normalisation's own rounding, for whose inputs z and 1/√v are below 2^62."""
 
 
 def match(root: Term, trace: Trace) -> list[Term] | None:
@@ -164,15 +165,16 @@ def _terms(
     centred: bool,
 ) -> list[Term] | None:
     """Groups gathered side by side, the normalisation, then everything put back, scaled and shifted."""
-    if any(bool(np.any((scale != 0) & (abs(scale) < LEAST_SCALE))) for scale in scales):
-        return None
+    for scale in scales:
+        if bool(np.any((scale != 0) & (abs(scale) < LEAST_SCALE) | (abs(scale) > GREATEST_SCALE))):
+            return None
     groups, size = inverse.groups, math.prod(root.shape)
     order = np.arange(size).reshape(groups.before, groups.count, groups.after).swapaxes(1, 2).reshape(-1)
     name, terms = source, list[Term]()
     if groups.after > 1:
         name = trace.fresh(f"{root.output}/gathered")
         gathering = Rearrange(order, columns=size)
-        terms.append(_linear(root, source, name, gathering, None))
+        terms.append(_linear(root, source, name, gathering, None, amplification=1.0))
     function = Normalisation(
         name="normalisation" if centred else "root mean square normalisation",
         groups=groups.before * groups.after,
@@ -200,11 +202,16 @@ def _terms(
     )
     if not is_last:
         ending = compose(after) if after else Rearrange(np.arange(size), columns=size)
-        terms.append(_linear(root, normal, root.output, ending, offset))
+        # What is flushed of γ z is multiplied by a scale over the root.
+        steepest = float(np.max(np.abs(scales[0]), initial=0.0)) / math.sqrt(inverse.epsilon)
+        amplification = max(1.0, steepest * (1 + 2.0**-10))
+        terms.append(_linear(root, normal, root.output, ending, offset, amplification=amplification))
     return terms
 
 
-def _linear(root: Term, source: str, output: str, operator: Operator, offset: Array | None) -> Affine:
+def _linear(
+    root: Term, source: str, output: str, operator: Operator, offset: Array | None, *, amplification: float
+) -> Affine:
     return Affine(
         name=root.name,
         operator=root.operator,
@@ -219,5 +226,5 @@ def _linear(root: Term, source: str, output: str, operator: Operator, offset: Ar
         # Of γ/√v, of two products, of β less one of them, and of the sum.
         roundings=0 if operator.fan_in == 0 and offset is None else 8,
         swelling=1.0,
-        amplification=1.0,
+        amplification=amplification,
     )

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from certifier.operators import Diagonal
+from certifier.proof.drifts import LARGEST
 from certifier.rules.building import Floats, affine, contraction, size_of
 from certifier.rules.registry import Site, rule
 from certifier.terms import PRECISIONS, Blurred, Term
@@ -56,6 +57,7 @@ def _by_stored_statistics(site: Site) -> tuple[Term, ...]:
     shifted = variance + _epsilon(site)
     if np.any(shifted <= 0):
         raise site.refuse("the variance plus epsilon is not positive")
+    _demand_finite_weights(site, scale, shifted)
     with np.errstate(over="ignore", under="ignore"):
         factor = scale / np.sqrt(shifted)
         offset, magnitude = bias - mean * factor, abs(bias) + abs(mean * factor)
@@ -81,6 +83,15 @@ def _by_stored_statistics(site: Site) -> tuple[Term, ...]:
         return (term,)
     errors = (Diagonal(_per_channel(flushed, shape).reshape(-1), weight_error=0.0),)
     return (Blurred(**{each.name: getattr(term, each.name) for each in fields(term)}, errors=errors),)
+
+
+def _demand_finite_weights(site: Site, scale: Floats, shifted: Floats) -> None:
+    """Nothing that the engine derives of the statistics may overflow, nor its variance be flushed to zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        inverse = 1 / np.sqrt(shifted)
+        derived = np.concatenate([shifted, inverse, abs(scale) * inverse])
+    if not np.all(2 * derived <= LARGEST[site.dtype]) or np.any(shifted < PRECISIONS[site.dtype].tiny):
+        raise site.refuse(f"the variance plus epsilon, or the scale over its root, leaves the range of {site.dtype}")
 
 
 @rule("LayerNormalization", since=(17,), attributes=("axis", "epsilon", "stash_type"))

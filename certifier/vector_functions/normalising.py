@@ -17,6 +17,9 @@ Array = NDArray[Any]
 PER_SPREAD = 4.0
 """How many times its deviation a group's root mean square may be where rounding in the centring is bounded."""
 
+LARGEST_EPSILON = 2.0**-32
+"""What ε may be of the largest numbers; patterns multiply it by how many entries a sum of squares has."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Normalisation(VectorFunction):
@@ -106,6 +109,13 @@ class Normalisation(VectorFunction):
     def rounding(self, at: Precision) -> Rounding | None:
         return self._rounding_of_centred(at) if self.centred else self._rounding_of_uncentred(at)
 
+    def _fits(self, at: Precision) -> bool:
+        """Whether neither ε beside a variance nor a scale over a deviation leaves the range of the type."""
+        count = self.scale.size // self.groups
+        top, floor = float(np.max(np.abs(self.scale), initial=0.0)), float(sqrt_lower(self.epsilon))
+        largest = max(top / floor, PER_SPREAD * math.sqrt(count) * top)
+        return 8 * largest <= 0.25 / at.tiny and self.epsilon <= LARGEST_EPSILON / at.tiny
+
     def _rounding_of_centred(self, at: Precision) -> Rounding | None:
         """Where E[x²] <= ρ² s² in every group, ρ = `PER_SPREAD` (`docs/proofs/execution.md`).
 
@@ -116,8 +126,7 @@ class Normalisation(VectorFunction):
         unit = roundings_upper(3 * count + 16, at.unit)
         top, floor = float(np.max(np.abs(self.scale), initial=0.0)), float(sqrt_lower(self.epsilon))
         share = unit * (PER_SPREAD**2 + 2) + 16 * count * at.tiny / self.epsilon
-        largest = max(top / floor, PER_SPREAD * math.sqrt(count) * top)
-        if not (share < 0.25 and 16 * count * at.tiny <= at.unit and 8 * largest <= 0.25 / at.tiny):
+        if not (share < 0.25 and 16 * count * at.tiny <= at.unit and self._fits(at)):
             return None
         room = 1.0 + 2.0**-20
         lost = 2 * PER_SPREAD * unit
@@ -141,7 +150,7 @@ class Normalisation(VectorFunction):
         count = self.scale.size // self.groups
         unit = roundings_upper(3 * count + 16, at.unit)
         share = 3 * unit + 8 * at.tiny / self.epsilon
-        if not share < 2.0**-6:
+        if not (share < 2.0**-6 and self._fits(at)):
             return None
         room = 1.0 + 2.0**-20
         relative = 2 * (2 * share + 3 * unit)
@@ -157,6 +166,8 @@ class Normalisation(VectorFunction):
 
     def _overflows(self, x: Array, radius: Array, at: Precision) -> Array:
         """Whether an engine may square numbers too large; 1/tiny is below the largest number of every precision."""
+        if not self._fits(at):
+            return np.ones((len(x), 1), dtype=np.bool_)
         reach = 2 * (np.abs(x) + radius).max(axis=1, keepdims=True)
         return ~(reach < math.sqrt(0.25 / at.tiny / (x.shape[1] / self.groups)))
 

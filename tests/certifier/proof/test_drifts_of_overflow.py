@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.building import Model, certify_model, predictor_of
-from tests.certifier.proof.test_drifts import Case
+from certifier.errors import UnsupportedNode
+from certifier.proof.following import NoDrift
+from certifier.terms import PRECISIONS
+from tests.building import Model, certify_model, predictor_of, single
+from tests.certifier.proof.test_drifts import Case, hold
 
 LAST = np.array([1])
 
@@ -43,3 +46,73 @@ def test_a_radius_ends_before_exponentials_overflow():
     told = predictor.predict(np.array([[60.0, 0.0], [80.0, 0.0]]), epsilon=None, preprocessing=None)
     radii = [row.radius for row in told]
     assert radii[0] is not None and 0 < radii[0] < 4 and radii[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "variance", "epsilon"),
+    [(1.0, 3e38, 3e38), (2.0**70, 2.0**-120, 0.0), (1.0, 2.0**-140, 0.0)],
+    ids=["variance", "scale over deviation", "flushed variance"],
+)
+def test_statistics_that_overflow_are_refused(scale, variance, epsilon):
+    """The engine's 1/√∞ is 0, and the offset all that it answers."""
+    model = Model(2)
+    model.then("BatchNormalization", [scale, 1.0], [1.0, 1.0], [0.0, 0.0], single([variance] * 2), epsilon=epsilon)
+    with pytest.raises(UnsupportedNode, match="leaves the range of float32"):
+        certify_model(model)
+
+
+@pytest.mark.parametrize("operator", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize(("scale", "epsilon"), [(1.0, float(np.finfo(np.float32).max)), (2.0**100, 2.0**-90)])
+def test_normalisations_that_could_overflow_inside_have_no_drift(operator, scale, epsilon):
+    """A variance beside an ε near the largest number is infinite, and what it divides 0."""
+    model = Model(2, opset=23)
+    model.then(
+        operator, np.full(2, scale), *([np.zeros(2)] if operator == "LayerNormalization" else []), epsilon=epsilon
+    )
+    with pytest.raises(NoDrift):
+        Case(model, "float32")
+
+
+def test_an_epsilon_beside_which_no_variance_fits_bounds_nothing_at_a_point():
+    model = Model(2)
+    model.then("LayerNormalization", np.ones(2), np.zeros(2), epsilon=float(np.finfo(np.float32).max))
+    term = Case(model, "float64").network.terms[0]
+    x = np.array([[2.0**52, -(2.0**52)]])
+    assert np.isinf(term.stray([x], [np.zeros((1, 2))], term.evaluate(x), PRECISIONS["float32"])).all()
+
+
+def _root_mean_square(scale: float, epsilon: float, *, factor: float = 1.0, first: bool = False) -> Model:
+    """scale x / √(factor · mean x² + ε), the scale on x or on the inverse root."""
+    model = Model(2)
+    model.add("ReduceMean", model.add("Mul", "x", "x"), LAST, keepdims=1)
+    if factor != 1.0:
+        model.then("Mul", np.array(factor))
+    model.then("Add", single(epsilon))
+    model.then("Sqrt")
+    inverse = model.then("Reciprocal")
+    scaled = model.add("Mul", "x" if first else inverse, np.full(2, scale))
+    model.add("Mul", scaled, inverse if first else "x")
+    return model
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_scales_that_overflow_on_the_way_make_no_normalisation(first):
+    """2^100 over the root of 2^-90 is infinite, however small x is."""
+    assert Case(_root_mean_square(2.0**50, 2.0**-90, first=first), "float32").at(np.ones((1, 2))).room[0] > 0
+    with pytest.raises(UnsupportedNode):
+        certify_model(_root_mean_square(2.0**100, 2.0**-90, first=first))
+
+
+@pytest.mark.parametrize("factor", [2.0**90, 2.0**-90])
+def test_factors_that_overflow_on_the_way_make_no_normalisation(factor):
+    """2^90 times the mean of squares is infinite where 2^-45 is the result."""
+    with pytest.raises(UnsupportedNode):
+        certify_model(_root_mean_square(1.0, 2.0**-20, factor=factor))
+
+
+def test_what_a_scale_makes_subnormal_is_enlarged_by_the_inverse_root():
+    """A dozen bits are left of 2^-59 times 2^-80, which 2^49 shows."""
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        rows = single(generator.standard_normal((2, 2)) * 2.0**-80)
+        hold(Case(_root_mean_square(2.0**-59, 2.0**-99, first=True), "float32"), rows, generator, (0.0, 2.0**-80))
