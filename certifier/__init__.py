@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from certifier.auditing import Audit
     from certifier.certification import CertifiedModel, certify
     from certifier.checking import check
     from certifier.documents import Certificate, CertifyOptions, ModelCheck, Preprocessing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from certifier.verification import Verification, verify
 
 __all__ = [
+    "Audit",
     "Certificate",
     "CertifiedModel",
     "CertifierError",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "auditing": ("Audit",),
     "certification": ("CertifiedModel", "certify"),
     "checking": ("check",),
     "documents": ("Certificate", "CertifyOptions", "ModelCheck", "Preprocessing"),

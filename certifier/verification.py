@@ -227,7 +227,8 @@ def _drifts(contents: Contents, derived: Derived) -> Drifts | None:
     header, because = contents.certificate.drifts, contents.certificate.arithmetic.because
     if because != derived.because:
         found = "there are drifts" if derived.because is None else f"there are none: {derived.because}"
-        raise CertificateRefused("drifts", f"it says of them: {because or 'nothing'}; but {found}")
+        stated = "it states drifts" if because is None else "it has another reason against drifts"
+        raise CertificateRefused("drifts", f"{stated}; but {found}")
     if derived.drifts is None:
         if header is not None:
             raise CertificateRefused("drifts", "it states drifts where there are none")

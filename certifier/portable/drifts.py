@@ -41,17 +41,17 @@ def read(header: Mapping[str, Any], numbers: Mapping[str, Floats], derived: Drif
     """
     if is_of_another_layout(header):
         return (
-            f"they are of layout {header.get(LAYOUT)!r}, which means something else than the layout {DRIFT_LAYOUT} of "
-            "this version; verify with the version that wrote them, or certify the model again"
+            f"they are of another layout than {DRIFT_LAYOUT}, that of this version, so their numbers mean something "
+            "else; verify with the version that wrote them, or certify the model again"
         )
     known = drift_tables(derived)
     for name, names in known.names.items():
         if header.get(name) != names:
-            return f"{name}: they speak of others than the network's {_listed(names)}"
+            return f"{name}: {_first_other(header.get(name), names)}"
     if header.keys() != {LAYOUT, *known.names}:
         return "they name more than drifts speak of"
     if numbers.keys() != known.numbers.keys():
-        return f"the tensors {_listed(sorted(numbers.keys() ^ known.numbers.keys()))} are missing or too many"
+        return f"the tensor {min(numbers.keys() ^ known.numbers.keys())!r} is missing or too many"
     for name, proved in known.numbers.items():
         stated = numbers[name]
         if stated.shape != proved.shape:
@@ -68,5 +68,11 @@ def _first(wrong: NDArray[np.bool_]) -> tuple[int, ...] | None:
     return tuple(map(int, np.argwhere(wrong)[0])) if wrong.any() else None
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names)) or "nothing"
+def _first_other(stated: object, names: Sequence[str]) -> str:
+    """Where what a stranger wrote parts from these names; nothing of it is repeated, since it may be long."""
+    if not isinstance(stated, list):
+        return "there are no names"
+    for place, name in enumerate(names[: len(stated)]):
+        if stated[place] != name:
+            return f"at {place} they speak of another than {name!r}"
+    return f"they speak of {len(stated)}, not of {len(names)}"

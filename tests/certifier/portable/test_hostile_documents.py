@@ -56,13 +56,14 @@ def _options(text: str) -> bytes:
         _with_metadata("9" * 10_000),
         _options('{"fixed_inputs": {"y": ' + "9" * 400 + "}}"),
         _options('{"input_box": {"lower": 1e999, "upper": NaN}}'),
+        _packed('{"document":"lipcert certificate, version 2","drifts":{"layout":' + DEEP, {}),
         _packed("[" + "," * MOST_PARTS, {}),
         _with_metadata("[" + "," * MOST_PARTS),
         _file("[" + "," * MOST_PARTS),
     ],
     ids=[
         "deep header", "deep metadata", "deep claims", "half a surrogate pair", "no digest", "long number",
-        "number beyond floats", "infinities", "many claims", "much metadata", "much header",
+        "number beyond floats", "infinities", "deep drifts", "many claims", "much metadata", "much header",
     ],
 )  # fmt: skip
 def test_a_hostile_file_is_refused_like_any_other(data: bytes) -> None:
