@@ -2,8 +2,6 @@
 
 The engine computes what is served.  What is certified is computed beside it: the float64 evaluation of the same
 network with a bound of its rounding error, so that the margins behind a radius are proved and not merely observed.
-
-The file has more lines than most because everything that is said of a row is decided here, in one order.
 """
 
 from __future__ import annotations
@@ -17,16 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certifier.box import OUTSIDE, Box
-from certifier.certificates import LARGEST, NO_CLASS, Decisions, output_reach
-from certifier.documents import (
-    Certificate,
-    OutputBounds,
-    OutputComparison,
-    OutputInterval,
-    Preprocessing,
-    RowComparison,
-    RowPrediction,
-)
+from certifier.certificates import LARGEST, NO_CLASS, Decisions
+from certifier.changes import comparison, output_bounds
+from certifier.documents import Certificate, OutputBounds, Preprocessing, RowComparison, RowPrediction
 from certifier.engine import Engine
 from certifier.errors import InvalidInput
 from certifier.executing import arithmetic_of
@@ -37,7 +28,7 @@ from certifier.packing import OtherLayout, unpack_constants, unpack_drifts
 from certifier.parts import Given, InputParts
 from certifier.proof.drifts import DriftsAt
 from certifier.proof.execution import NOTHING, Enclosure, enclose
-from certifier.proof.rounding import add_upper, div_lower, mul_upper, norm_upper
+from certifier.proof.rounding import add_upper, div_lower, norm_upper
 from certifier.reading.onnx import read_onnx
 from certifier.refinement import Refiner, margin_goals
 from certifier.rows import validated
@@ -162,7 +153,7 @@ class Predictor:
         refused = self.certificate.arithmetic.because
         bounds: list[OutputBounds | None] = [None] * len(rows)
         if epsilon is not None and refused is None:
-            known = self._output_bounds(enclosure, epsilon, stretch, around)
+            known = output_bounds(self._constants, enclosure, around, epsilon=epsilon, stretch=stretch)
             bounds = [bound if held else None for bound, held in zip(known, inside, strict=True)]
         if self.certificate.task == "regression":
             because = NO_CLASS if refused is None else refused
@@ -236,34 +227,6 @@ class Predictor:
     def _refiner(self) -> Refiner:
         return Refiner(self._network, gains=self._gains, box=self._box)
 
-    def _output_bounds(
-        self, enclosure: Enclosure, epsilon: float, stretch: float, around: DriftsAt | None
-    ) -> list[OutputBounds | None]:
-        """Where the outputs stay; None where a number could overflow on the way."""
-        distance = float(mul_upper(epsilon, stretch))
-        reach = add_upper(output_reach(self._constants, distance, enclosure.centre.shape[1]), enclosure.radius)
-        lengths = np.full(len(reach), mul_upper(self._constants.upper, distance))
-        if around is not None:
-            whole, outputs = around.within(distance)
-            # None of these is negative, and the sum of two such numbers rounds once.
-            reach = np.nextafter(reach + outputs, np.inf)
-            # At both ends of the change.
-            lengths = np.nextafter(lengths + 2.0 * whole, np.inf)
-        lower, upper = -add_upper(-enclosure.centre, reach), add_upper(enclosure.centre, reach)
-        known = np.isfinite(reach).all(axis=1) & np.isfinite(lengths)
-        return [
-            OutputBounds(
-                epsilon=epsilon,
-                l2=length,
-                intervals=[OutputInterval(lower=low, upper=high) for low, high in zip(lows, highs, strict=True)],
-            )
-            if holds
-            else None
-            for length, lows, highs, holds in zip(
-                lengths.tolist(), lower.tolist(), upper.tolist(), known.tolist(), strict=True
-            )
-        ]
-
     def compare(self, x: Given, y: Given) -> list[RowComparison]:
         """Input and output differences of paired rows, with their proved bounds.
 
@@ -282,26 +245,11 @@ class Predictor:
         for field, computed in zip(("x", "y"), outputs, strict=True):
             if not np.isfinite(computed).all():
                 raise InvalidInput(field, "the model's outputs overflow on these inputs")
-        comparisons = []
         rounding = add_upper(self._rounding(first), self._rounding(second))
-        for position in range(len(first)):
-            distance = float(_distance_upper(first[position], second[position]))
-            difference = outputs[0][position] - outputs[1][position]
-            reach = add_upper(output_reach(self._constants, distance, difference.size), rounding[position])
-            length = add_upper(mul_upper(self._constants.upper, distance), norm_upper(rounding[position], None))
-            comparisons.append(
-                RowComparison(
-                    input_difference=distance,
-                    output_difference=float(np.linalg.norm(difference)),
-                    # Answers are finite, so that no difference is larger than the largest number.
-                    output_difference_bound=min(float(length), LARGEST),
-                    outputs=[
-                        OutputComparison(difference=float(abs(gap)), bound=min(float(bound), LARGEST))
-                        for gap, bound in zip(difference, reach, strict=True)
-                    ],
-                )
-            )
-        return comparisons
+        return [
+            comparison(self._constants, first[row], second[row], (outputs[0][row], outputs[1][row]), rounding[row])
+            for row in range(len(first))
+        ]
 
     @property
     def _chunk(self) -> int:
@@ -338,8 +286,3 @@ def _regression(outputs: list[float], bounds: OutputBounds | None, because: str)
         output_bounds=bounds,
         because=because,
     )
-
-
-def _distance_upper(x: Floats, y: Floats) -> Floats:
-    apart = np.abs(x - y)
-    return norm_upper(np.where(apart > 0, np.nextafter(apart, np.inf), 0.0), None)

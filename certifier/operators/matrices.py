@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from certifier.operators.operator import Array, Operator
+from certifier.operators.operator import KEPT_WEIGHTS, Array, Operator
 
 
 class Kronecker(Operator):
@@ -38,6 +38,13 @@ class Kronecker(Operator):
         return self._apply(self.matrix.T, y)
 
     def absolute(self) -> Operator:
+        return self._kept_absolute if self.matrix.size <= KEPT_WEIGHTS else self._formed_absolute()
+
+    @cached_property
+    def _kept_absolute(self) -> Operator:
+        return self._formed_absolute()
+
+    def _formed_absolute(self) -> Operator:
         return Kronecker(abs(self.matrix), before=self.before, after=self.after, weight_error=self._weight_error)
 
     @property

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+KEPT_WEIGHTS = 2**18
+"""|A| of maps of up to so many weights is kept once it was formed; larger ones are formed anew, to save memory."""
+
 
 class Operator(ABC):
     """A real linear map between flat vectors."""

@@ -231,15 +231,14 @@ class DriftsAt:
         """(fixed, growth) of the L2 norm of the outputs' drift.  Shapes: [B]."""
         return _known(self._whole_and_outputs[:, 0]), float(self.drifts.growths[0])
 
-    def within(self, distance: float) -> tuple[Floats, Floats]:
-        """What the outputs may drift at any input within `distance`: the L2 norm of all, and every one.
+    def within(self, distance: float) -> Floats:
+        """What the outputs may drift at any input within `distance`: the L2 norm of all of them, then every one.
 
-        +inf where a number could overflow.  Shapes: [B], [B, c].
+        +inf where a number could overflow.  Shapes: [B, 1 + c].
         """
         with np.errstate(over="ignore", invalid="ignore"):
             reached = self._whole_and_outputs + self.drifts.growths * distance
-        reached = np.where((distance < self.room)[:, None], _known(reached), np.inf)
-        return reached[:, 0], reached[:, 1:]
+        return np.where((distance < self.room)[:, None], _known(reached), np.inf)
 
     @property
     def _whole_and_outputs(self) -> Floats:

@@ -6,6 +6,7 @@ from tests.faults.fault import PROOF, Fault
 
 DRIFTS = PROOF + "test_drifts.py"
 FORMS = PROOF + "test_drift_forms.py"
+CHANGES = "tests/certifier/test_changes.py"
 ARITHMETIC = "tests/certifier/test_arithmetic.py"
 
 FAULTS: tuple[Fault, ...] = (
@@ -50,6 +51,20 @@ FAULTS: tuple[Fault, ...] = (
         old="np.asarray(mul_upper(self.table[-1, -2 * count - 1 : -count], SLACK))",
         new="self.table[-1, -2 * count - 1 : -count]",
         tests=(FORMS,),
+    ),
+    Fault(
+        name="intervals of outputs leave out the drift",
+        file="certifier/changes.py",
+        old="reach + drift[:, 1:]",
+        new="reach",
+        tests=(CHANGES,),
+    ),
+    Fault(
+        name="a change drifts at one end alone",
+        file="certifier/changes.py",
+        old="lengths + 2.0 * drift[:, 0]",
+        new="lengths + drift[:, 0]",
+        tests=(CHANGES,),
     ),
     Fault(
         name="sums do not grow with the ball",
