@@ -285,6 +285,8 @@ def test_a_drift_beyond_a_range_is_told() -> None:
 
 
 def test_nothing_is_held_where_no_range_is_known() -> None:
+    """Nor on a range of 0 alone, beyond which any slope is many times as steep."""
+    assert steep.power(2.0).inside(np.zeros(1), np.zeros(1)).held() is None
     model = Model(2)
     model.then("Exp")
     case = Case(model, "float32", _boxed(2, 0.0, 1.0))
