@@ -237,6 +237,12 @@ def test_what_every_bound_by_multipliers_rests_on_stays_small() -> None:
     assert sum(lines_of_code(PROJECT / f"certifier/proof/{name}.py") for name in trusted) < 600
 
 
+def test_what_every_drift_rests_on_stays_small() -> None:
+    """`docs/certificates.md` promises that too: how errors pass from term to term, and what they come to."""
+    trusted = ("drifts", "drifting", "following", "magnitudes", "forms")
+    assert sum(lines_of_code(PROJECT / f"certifier/proof/{name}.py") for name in trusted) < 600
+
+
 def test_a_certificate_names_assumptions_that_exist() -> None:
     text = (PROJECT / "docs/assumptions.md").read_text()
     for assumption in (*REAL_ASSUMPTIONS, *ENGINE_ASSUMPTIONS):

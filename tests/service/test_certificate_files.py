@@ -7,11 +7,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from certifier.auditing import Audit
 from certifier.limits import Limits
 from certifier.packing import DRIFT_LAYOUT
 from certifier.portable.document import from_bytes, to_bytes
@@ -37,6 +39,15 @@ def test_a_version_has_a_signed_certificate_that_holds(settings: Settings) -> No
             assert found.arithmetic.name == "float32" and found.drifts > 0
             assert found.signed_by == key_id(keys[0]) == json.loads(answer.content)["signatures"][0]["keyid"]
             assert upper <= found.lipschitz_upper <= upper * (1 + 2.0**-19)
+
+            rows = np.random.default_rng(0).standard_normal((5, 4))
+            asked = {"model": "a", "inputs": rows.tolist()}
+            served = (await client.post("/predict", json=asked)).json()["rows"]
+            audited = Audit(answer.content, model, keys=keys, limits=Limits()).of(rows, progress=lambda done: None).rows
+            assert audited is not None and any(row["radius"] > 0 for row in served)
+            for theirs, ours in zip(served, audited, strict=True):
+                assert ours.radius is not None and ours.label == theirs["label"]
+                assert theirs["radius"] * (1 - 2.0**-18) <= ours.radius <= theirs["radius"]
 
             for path in ("/models/a/versions/2/certificate", "/models/b/versions/1/certificate"):
                 missing = await client.get(path)
