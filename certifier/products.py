@@ -170,7 +170,7 @@ class Bilinear(Term):
         if count * at.unit >= 0.25:
             return np.full_like(output, math.inf)
         size = self.form(np.abs(values[0]) + radii[0], np.abs(values[1]) + radii[1])
-        return gamma_upper(count, at.unit) * size + 2 * count * at.tiny
+        return np.where(at.holds(size), gamma_upper(count, at.unit) * size + 2 * count * at.tiny, np.inf)
 
     def stray_length(
         self,

@@ -126,6 +126,7 @@ def enclose(
     Shapes: x and input_radius [B, n].
     Arithmetic: the radius is rounded up.
     """
+    input_radius = np.where(precisions[network.input.dtype].holds(abs(x) + input_radius), input_radius, np.inf)
     stray_of_input = _lengths(input_radius)
     strays = {network.input.name: _fresh(input_radius, stray_of_input)}
     centre, radius = x, input_radius

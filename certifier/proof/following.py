@@ -32,16 +32,11 @@ from certifier.proof.execution import Gain, Gains
 from certifier.proof.forms import sum_of, times, total_of, up
 from certifier.proof.rounding import add_upper, gamma_upper, mul_upper, norm_upper
 from certifier.steep import Steep
-from certifier.terms import BLURRING, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
+from certifier.terms import BLURRING, INNER, REFERENCE, Activation, Affine, Contraction, Elementwise, Precision, Term
 
 Floats = NDArray[np.float64]
 MagnitudeOf = Callable[[Operator, str], float]
 """A proved upper bound of ‖|A|‖, for an operator and the name of its layer."""
-
-
-INNER = 128.0
-"""How many times its argument any number inside of an activation may be, unless the result stays finite regardless:
-spelled in several nodes, it multiplies by 64 at most (`certifier.patterns.forms`) and by 2 where 1 is added."""
 
 
 class NoDrift(Exception):

@@ -1,6 +1,6 @@
 """What a network is made of: affine maps, elementwise activations and contractions of vectors."""
 
-from certifier.terms.activation import Activation
+from certifier.terms.activation import INNER, Activation
 from certifier.terms.affine import BLURRING, Affine, Blurred
 from certifier.terms.contraction import Contraction, Rounding, VectorFunction
 from certifier.terms.elementwise import DERIVATIVE_ROOM, Bend, Elementwise
@@ -11,6 +11,7 @@ __all__ = [
     "BLURRING",
     "DERIVATIVE_ROOM",
     "EXACT",
+    "INNER",
     "PRECISIONS",
     "REFERENCE",
     "Activation",

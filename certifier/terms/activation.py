@@ -12,6 +12,10 @@ from certifier.terms.elementwise import Elementwise
 from certifier.terms.precision import Precision
 from certifier.terms.term import Array, Term
 
+INNER = 128.0
+"""How many times its argument any number inside of an activation may be, unless the result stays finite regardless:
+spelled in several nodes, it multiplies by 64 at most (`certifier.patterns.forms`) and by 2 where 1 is added."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activation(Term):
@@ -50,8 +54,11 @@ class Activation(Term):
     def own_rounding(self, values: Sequence[Array], radii: Sequence[Array], output: Array, at: Precision) -> Array:
         if self.function.ulps == 0 and self.function.absolute_ulps == 0:
             return np.zeros_like(output)
-        reach = abs(output) + self._moved(values[0], radii[0])
-        return at.unit * (self.function.ulps * reach + self.function.absolute_ulps) + 4 * at.tiny
+        with np.errstate(over="ignore", invalid="ignore"):
+            reach = abs(output) + self._moved(values[0], radii[0])
+            entering = abs(values[0]) + radii[0]
+            bound = at.unit * (self.function.ulps * reach + self.function.absolute_ulps) + 4 * at.tiny
+        return np.where(at.holds(reach) & at.holds(INNER * entering), bound, np.inf)
 
     def stray_length(
         self,

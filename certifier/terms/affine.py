@@ -11,7 +11,7 @@ import numpy as np
 
 from certifier.operators import Operator
 from certifier.proof.rounding import gamma_upper
-from certifier.terms.precision import Precision
+from certifier.terms.precision import REFERENCE, Precision
 from certifier.terms.term import Array, Term
 
 BLURRING = 1.0 + 2.0**-6
@@ -102,7 +102,11 @@ class Affine(Term):
         if self.count * at.unit >= 0.25:
             # The error analysis of a sum needs few enough summands for the precision.
             return np.full_like(magnitudes, np.inf)
-        return gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The reference multiplies by weights as they are.
+            summed = magnitudes if at == REFERENCE else self.swelling * magnitudes
+            bound = gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)
+        return np.where(at.holds(summed), bound, np.inf)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,13 @@ class Precision:
 
     unit: float
     tiny: float
+
+    def holds(self, size: Any) -> Any:
+        """Whether numbers of at most `size`, as computed in float64, overflow nowhere, not even when they are rounded.
+
+        1/tiny is below the largest number of every precision by a factor of 2 or more; no NaN holds.
+        """
+        return 2.0 * size < 1.0 / self.tiny
 
 
 REFERENCE = Precision(unit=2.0**-53, tiny=2.0**-1022)

@@ -161,8 +161,8 @@ FAULTS = (
     Fault(
         name="a product rounds nothing",
         file="certifier/products.py",
-        old="return gamma_upper(count, at.unit) * size + 2 * count * at.tiny",
-        new="return 0 * size",
+        old="gamma_upper(count, at.unit) * size + 2 * count * at.tiny, np.inf)",
+        new="0 * size, np.inf)",
         tests=(RULES + "test_live_products.py",),
     ),
     Fault(

@@ -177,8 +177,8 @@ FAULTS = (
     Fault(
         name="own rounding is left out of the enclosure",
         file="certifier/terms/affine.py",
-        old="return gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)",
-        new="return 0.0 * magnitudes",
+        old="bound = gamma_upper(self.count, at.unit) * magnitudes + self.flushed(at)",
+        new="bound = 0.0 * magnitudes",
         tests=(EXECUTION,),
     ),
     Fault(

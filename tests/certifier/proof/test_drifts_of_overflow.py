@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from certifier.certificates import LARGEST
 from certifier.errors import UnsupportedNode
 from certifier.proof.following import NoDrift
 from certifier.terms import PRECISIONS
@@ -116,3 +117,65 @@ def test_what_a_scale_makes_subnormal_is_enlarged_by_the_inverse_root():
         generator = np.random.default_rng(seed)
         rows = single(generator.standard_normal((2, 2)) * 2.0**-80)
         hold(Case(_root_mean_square(2.0**-59, 2.0**-99, first=True), "float32"), rows, generator, (0.0, 2.0**-80))
+
+
+def _small(model: Model) -> Model:
+    """What is near 2^126 made moderate, so that an infinity before shows as 1 and as nothing else."""
+    model.then("Mul", single(2.0**-126))
+    model.then("Mul", single(0.25))
+    model.then("Tanh")
+    return model
+
+
+def _mean() -> Model:
+    model = Model(2)
+    model.add("Mean", "x", "x", "x")
+    return _small(model)
+
+
+def _gemm() -> Model:
+    model = Model(2)
+    model.then("Gemm", np.eye(2) * 2.0**20, alpha=2.0**-20)
+    return _small(model)
+
+
+def _swish() -> Model:
+    """64 u/64 sigmoid(u)."""
+    model = Model(2)
+    rectified = model.add("Relu", "x")
+    gate = model.add("Sigmoid", rectified)
+    model.add("Mul", rectified, np.array(64.0))
+    model.add("Mul", model.then("Div", np.array(64.0)), gate)
+    return _small(model)
+
+
+def _products() -> Model:
+    """u² of what is at most 10^30."""
+    model = Model(2)
+    model.then("Clip", single(0.0), single(1e30))
+    model.add("Mul", model.output, model.output)
+    model.then("Min", single(1e38))
+    return _small(model)
+
+
+def _inputs() -> Model:
+    """Logarithms of a softmax at the ends of single precision."""
+    model = Model(2)
+    model.then("LogSoftmax")
+    model.then("Max", single(-3e38))
+    return _small(model)
+
+
+@pytest.mark.parametrize(
+    ("build", "x"),
+    [(_mean, 2e38), (_gemm, 2e37), (_swish, 1e37), (_products, 1e25), (_inputs, 3e38)],
+    ids=["mean", "gemm", "swish", "product", "input"],
+)
+def test_nothing_is_known_of_differences_where_something_overflows(build, x):
+    """Answers are finite, and no rounding explains them."""
+    predictor = predictor_of(certify_model(build()))
+    apart = predictor.compare(single([[x, -x]]), np.zeros((1, 2)))[0]
+    assert apart.output_difference > 0 and apart.output_difference_bound == LARGEST
+    assert max(output.bound for output in apart.outputs) == LARGEST
+    near = predictor.compare(np.ones((1, 2)), np.zeros((1, 2)))[0]
+    assert near.output_difference_bound < LARGEST
