@@ -21,7 +21,7 @@ class Precision:
 
         1/tiny is below the largest number of every precision by a factor of 2 or more; no NaN holds.
         """
-        return 2.0 * size < 1.0 / self.tiny
+        return size < 0.5 / self.tiny
 
 
 REFERENCE = Precision(unit=2.0**-53, tiny=2.0**-1022)
