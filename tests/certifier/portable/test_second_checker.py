@@ -48,8 +48,11 @@ def test_both_refuse_pairs_that_are_too_small(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_constants_are_those_that_the_multipliers_imply(seed: int) -> None:
-    """From above, and no further above than the first verifier's room for factoring what is nearly singular."""
-    case = certified(dense(seed, width=6), seconds=0.5)
+    """From above, and no further above than the first verifier's room for factoring what is nearly singular.
+
+    The search has time to end by itself, on any machine: cut short, it may leave pairs to the product of norms.
+    """
+    case = certified(dense(seed, width=6), seconds=30.0)
     contents = from_bytes(case.certificate)
     constants, witnesses = contents.constants, contents.witnesses
     families = sorted({name.split("/")[0] for name in witnesses["multipliers"].arrays})
@@ -59,4 +62,4 @@ def test_the_constants_are_those_that_the_multipliers_imply(seed: int) -> None:
         squares = [form[int(t), int(t)] + form[int(j), int(j)] - 2 * form[int(t), int(j)] for form in forms]
         stated = arb(float(constants.pairs[t, j])) ** 2
         assert any(stated >= square for square in squares)
-        assert all(stated <= square * (1 + 1e-3) for square in squares)
+        assert all(stated <= square * (1 + 2e-2) for square in squares)
