@@ -21,7 +21,8 @@ from certifier.proof.execution import Gain, Gains
 Floats = NDArray[np.float64]
 
 DRIFT_LAYOUT = 5
-"""Raised whenever the numbers of `Drifts` come to mean something else: those of another layout say nothing here."""
+"""Raised whenever the numbers of `Drifts` come to mean something else, or were found to be too small: those of another
+layout say nothing here."""
 
 
 class OtherLayout(ValueError):

@@ -36,8 +36,9 @@ NUMBERS = {
 }
 MEANING = (
     "the drifts of one network have come to other numbers. If these mean something else than before (what a form "
-    "multiplies, what is measured, what is added where), raise DRIFT_LAYOUT in certifier/packing.py, so that nobody "
-    "takes stored ones for today's; if they only became tighter or looser, keep it. Then write down here"
+    "multiplies, what is measured, what is added where), or if they were too small before, raise DRIFT_LAYOUT in "
+    "certifier/packing.py, so that nobody takes stored ones for today's; if they only became tighter, or looser than "
+    "they had to be, keep it. Then write down here"
 )
 
 
